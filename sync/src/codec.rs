@@ -1,0 +1,370 @@
+//! Frames on the wire. The only module that names bincode.
+//!
+//! A frame is a length (u32, big-endian, of all that follows), a codec number (u8)
+//! and a body. The codec number leaves room for a successor of bincode; peers that
+//! do not know a number say so and part. The types that are encoded live here,
+//! apart from those of [`crate::model`]: they are a promise to other versions of
+//! this program, and the golden bytes in the tests hold us to it.
+//!
+//! Nothing is allocated by a peer's word: the length is checked before the body is
+//! read, bincode gets the body's bound as its limit, text and documents are borrowed
+//! from the frame, trailing bytes are refused, and no type is recursive.
+
+use bincode::{BorrowDecode, Decode, Encode};
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::model::{
+    Change, Collection, Dot, Entry, Epoch, Key, Origin, ReplicaId, SeqRange, Timestamp, Version,
+    VersionVector,
+};
+use crate::protocol::{Message, PullChunk};
+
+/// Largest frame, in bytes, without its length.
+pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the length before each frame.
+pub const LENGTH_BYTES: usize = 4;
+/// Largest first frame of a connection, in bytes: the peer is not known yet.
+pub const HELLO_BYTES_MAX: usize = 1024;
+
+/// The codec that this program speaks: bincode 2, standard configuration.
+const CODEC_BINCODE: u8 = 1;
+/// Version of the protocol between agents.
+pub const PROTOCOL: u16 = 1;
+
+const CONFIG: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<FRAME_BYTES_MAX>,
+> = bincode::config::standard().with_limit::<FRAME_BYTES_MAX>();
+
+/// A frame cannot be understood. It is the peer's fault; nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum DecodeError {
+    /// The length is out of bounds.
+    #[error("a frame of {length} bytes was announced; at most {most} are allowed")]
+    Length {
+        /// What was announced.
+        length: usize,
+        /// What is allowed.
+        most: usize,
+    },
+    /// The codec is not known here.
+    #[error("the frame is in codec {0}, which this version does not know")]
+    Codec(u8),
+    /// The body is not what the codec says.
+    #[error("the frame cannot be decoded: {0}")]
+    Body(String),
+    /// Something follows the body.
+    #[error("{0} bytes follow the end of the message")]
+    Trailing(usize),
+    /// A name or number in it breaks the rules.
+    #[error("the message is not sound: {0}")]
+    Unsound(&'static str),
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Lane {
+    /// Pushes, vectors, acknowledgements: small and urgent.
+    Live,
+    /// The chunks of pulls, which must not stand in the way of the others.
+    Bulk,
+}
+
+/// The first frame of a connection, in both directions.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Hello {
+    /// [`PROTOCOL`] of the sender.
+    pub protocol: u16,
+    /// The cluster that the sender belongs to.
+    pub cluster: String,
+    /// The sender's node name.
+    pub node: String,
+    /// What the connection is for; the answer repeats it.
+    pub lane: Lane,
+}
+
+/// Encodes a greeting as a whole frame.
+pub fn encode_hello(hello: &Hello) -> Bytes {
+    frame(hello)
+}
+
+/// Decodes a greeting from a frame without its length.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn decode_hello(frame: &[u8]) -> Result<Hello, DecodeError> {
+    decode(frame)
+}
+
+/// Encodes a message as a whole frame.
+pub fn encode_message(message: &Message) -> Bytes {
+    frame(&WireMessage::from(message))
+}
+
+/// Decodes a message from a frame without its length.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn decode_message(frame: &[u8]) -> Result<Message, DecodeError> {
+    decode::<WireMessage<'_>>(frame)?.try_into()
+}
+
+/// The length that a frame announces.
+///
+/// # Errors
+/// [`DecodeError::Length`] when it is above `most` or too small to be a frame.
+pub fn frame_length(bytes: [u8; LENGTH_BYTES], most: usize) -> Result<usize, DecodeError> {
+    let length = usize::try_from(u32::from_be_bytes(bytes)).unwrap_or(usize::MAX);
+    if (2..=most).contains(&length) {
+        Ok(length)
+    } else {
+        Err(DecodeError::Length { length, most })
+    }
+}
+
+fn frame(body: &impl Encode) -> Bytes {
+    let mut frame = vec![0, 0, 0, 0, CODEC_BINCODE];
+    // The limit binds decoding only, and a Vec takes any number of bytes.
+    bincode::encode_into_std_write(body, &mut frame, CONFIG)
+        .expect("a message of ours can always be encoded");
+    let length = u32::try_from(frame.len() - LENGTH_BYTES).expect("a message of ours fits a frame");
+    frame[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    frame.into()
+}
+
+fn decode<'f, T: BorrowDecode<'f, ()>>(frame: &'f [u8]) -> Result<T, DecodeError> {
+    let (codec, body) = frame
+        .split_first()
+        .ok_or(DecodeError::Unsound("the frame is empty"))?;
+    if *codec != CODEC_BINCODE {
+        return Err(DecodeError::Codec(*codec));
+    }
+    let (message, used) = bincode::borrow_decode_from_slice(body, CONFIG)
+        .map_err(|error| DecodeError::Body(error.to_string()))?;
+    match body.len() - used {
+        0 => Ok(message),
+        rest => Err(DecodeError::Trailing(rest)),
+    }
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WireMessage<'f> {
+    Push {
+        changes: Vec<WireChange<'f>>,
+    },
+    Vector {
+        origin: WireOrigin,
+        vector: Vec<WireSet>,
+    },
+    Ack {
+        origin: WireOrigin,
+        upto: u64,
+    },
+    PullRequest {
+        session: u64,
+        vector: Vec<WireSet>,
+    },
+    PullChunk {
+        session: u64,
+        index: u64,
+        changes: Vec<WireChange<'f>>,
+        claim: Option<Vec<WireSet>>,
+    },
+    PullMore {
+        session: u64,
+    },
+    Busy {
+        session: u64,
+    },
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireChange<'f> {
+    collection: &'f str,
+    name: &'f str,
+    clock: u64,
+    origin: WireOrigin,
+    seq: u64,
+    value: Option<&'f [u8]>,
+}
+
+#[derive(Clone, Copy, Encode, Decode)]
+struct WireOrigin {
+    replica: [u8; 16],
+    epoch: u64,
+}
+
+/// One origin's sequence numbers.
+#[derive(Encode, Decode)]
+struct WireSet {
+    origin: WireOrigin,
+    /// First and last of each range.
+    ranges: Vec<(u64, u64)>,
+}
+
+impl From<Origin> for WireOrigin {
+    fn from(origin: Origin) -> Self {
+        Self {
+            replica: origin.replica.0,
+            epoch: origin.epoch.0,
+        }
+    }
+}
+
+impl From<WireOrigin> for Origin {
+    fn from(wire: WireOrigin) -> Self {
+        Self {
+            replica: ReplicaId(wire.replica),
+            epoch: Epoch(wire.epoch),
+        }
+    }
+}
+
+impl<'f> From<&'f Change> for WireChange<'f> {
+    fn from(change: &'f Change) -> Self {
+        let Version { clock, dot } = change.entry.version;
+        Self {
+            collection: change.key.collection().as_str(),
+            name: change.key.name(),
+            clock: clock.0,
+            origin: dot.origin.into(),
+            seq: dot.seq,
+            value: change.entry.value.as_deref(),
+        }
+    }
+}
+
+impl TryFrom<WireChange<'_>> for Change {
+    type Error = DecodeError;
+
+    fn try_from(wire: WireChange<'_>) -> Result<Self, DecodeError> {
+        let unsound = |_| DecodeError::Unsound("a key breaks the rules for names");
+        let collection = Collection::new(wire.collection).map_err(unsound)?;
+        let key = Key::new(collection, wire.name).map_err(unsound)?;
+        if SeqRange::checked(wire.seq, wire.seq).is_none() {
+            return Err(DecodeError::Unsound("a sequence number is out of range"));
+        }
+        if wire
+            .value
+            .is_some_and(|value| value.len() > crate::model::VALUE_BYTES_MAX)
+        {
+            return Err(DecodeError::Unsound("a document is too large"));
+        }
+        let dot = Dot {
+            origin: wire.origin.into(),
+            seq: wire.seq,
+        };
+        let version = Version {
+            clock: Timestamp(wire.clock),
+            dot,
+        };
+        Ok(Self {
+            key,
+            entry: Entry {
+                version,
+                value: wire.value.map(Bytes::copy_from_slice),
+            },
+        })
+    }
+}
+
+fn vector_to_wire(vector: &VersionVector) -> Vec<WireSet> {
+    let wire = |(origin, set): (Origin, &crate::model::SeqSet)| WireSet {
+        origin: WireOrigin::from(origin),
+        ranges: set
+            .ranges()
+            .map(|range| (range.first, range.last))
+            .collect(),
+    };
+    vector.iter().map(wire).collect()
+}
+
+fn vector_from_wire(wire: Vec<WireSet>) -> Result<VersionVector, DecodeError> {
+    let mut vector = VersionVector::default();
+    for set in wire {
+        for (first, last) in set.ranges {
+            let range = SeqRange::checked(first, last)
+                .ok_or(DecodeError::Unsound("a range of sequence numbers is wrong"))?;
+            vector.insert_range(set.origin.into(), range);
+        }
+    }
+    Ok(vector)
+}
+
+impl<'f> From<&'f Message> for WireMessage<'f> {
+    fn from(message: &'f Message) -> Self {
+        let changes = |changes: &'f [Change]| changes.iter().map(WireChange::from).collect();
+        match message {
+            Message::Push { changes: pushed } => Self::Push {
+                changes: changes(pushed),
+            },
+            Message::Vector { origin, vector } => Self::Vector {
+                origin: (*origin).into(),
+                vector: vector_to_wire(vector),
+            },
+            Message::Ack { origin, upto } => Self::Ack {
+                origin: (*origin).into(),
+                upto: *upto,
+            },
+            Message::PullRequest { session, vector } => Self::PullRequest {
+                session: *session,
+                vector: vector_to_wire(vector),
+            },
+            Message::PullChunk(chunk) => Self::PullChunk {
+                session: chunk.session,
+                index: chunk.index,
+                changes: changes(&chunk.changes),
+                claim: chunk.claim.as_ref().map(vector_to_wire),
+            },
+            Message::PullMore { session } => Self::PullMore { session: *session },
+            Message::Busy { session } => Self::Busy { session: *session },
+        }
+    }
+}
+
+impl TryFrom<WireMessage<'_>> for Message {
+    type Error = DecodeError;
+
+    fn try_from(wire: WireMessage<'_>) -> Result<Self, DecodeError> {
+        let changes = |wire: Vec<WireChange<'_>>| {
+            wire.into_iter()
+                .map(Change::try_from)
+                .collect::<Result<Vec<_>, _>>()
+        };
+        Ok(match wire {
+            WireMessage::Push { changes: pushed } => Self::Push {
+                changes: changes(pushed)?,
+            },
+            WireMessage::Vector { origin, vector } => Self::Vector {
+                origin: origin.into(),
+                vector: vector_from_wire(vector)?,
+            },
+            WireMessage::Ack { origin, upto } => Self::Ack {
+                origin: origin.into(),
+                upto,
+            },
+            WireMessage::PullRequest { session, vector } => Self::PullRequest {
+                session,
+                vector: vector_from_wire(vector)?,
+            },
+            WireMessage::PullChunk {
+                session,
+                index,
+                changes: pulled,
+                claim,
+            } => Self::PullChunk(PullChunk {
+                session,
+                index,
+                changes: changes(pulled)?,
+                claim: claim.map(vector_from_wire).transpose()?,
+            }),
+            WireMessage::PullMore { session } => Self::PullMore { session },
+            WireMessage::Busy { session } => Self::Busy { session },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

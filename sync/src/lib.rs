@@ -1,0 +1,33 @@
+//! Replication between agents: durable, convergent, written anywhere.
+//!
+//! The map of this crate, from the inside out:
+//!
+//! - [`model`]: pure data. Identities of replicas, hybrid logical clocks,
+//!   versions, version vectors, keys, entries and the merge rule. Knows no
+//!   storage, no network and no time of its own.
+//! - [`storage`]: where data lives. One small seam ([`storage::Storage`]: ordered
+//!   byte tables with atomic transactions), two implementations (memory and redb),
+//!   and above the seam the records of the store, written once for both.
+//! - [`protocol`]: the replica as a state machine. Messages, time and random
+//!   numbers go in; replies, messages and the next deadline come out. It compiles
+//!   without tokio, clocks or a random source of its own, so that a whole cluster
+//!   runs in one test thread.
+//! - [`codec`]: frames on the wire; the only module that names bincode.
+//! - [`net`]: the only module that names tokio. One thread owns the replica and
+//!   the store; connections and callers send it inputs.
+//!
+//! A write: [`net::Handle`] → driver → [`protocol::Replica`] → one store
+//! transaction for everything that arrived meanwhile → fsync → replies and
+//! pushes → peers do the same. **Nothing is acknowledged or sent before it is
+//! durable.**
+//!
+//! What must never be known here: who the members are and whether they are
+//! alive (the agent says which peers to connect to), TLS (the agent hands in
+//! streams), HTTP.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod model;
+pub mod net;
+pub mod protocol;
+pub mod storage;

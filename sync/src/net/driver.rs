@@ -1,0 +1,304 @@
+//! The thread that owns the replica and the store's only writer.
+//!
+//! A loop: wait for a command or the replica's deadline, take what else has
+//! arrived, commit it all in one transaction, then reply, then send. While the disk
+//! works, the next batch gathers: that is the whole of group commit.
+//!
+//! When the store fails, the writes of the batch are answered so, the replica goes
+//! back to what is on disk, and the thread goes on: a full disk refuses writes, and
+//! accepts them again when there is room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::links::Links;
+use super::ring::Ring;
+use crate::codec;
+use crate::model::PeerId;
+use crate::protocol::{
+    AckTarget, Input, Message, Now, Operation, Output, Replica, RequestId, Status, WriteReceipt,
+    WriteRefused, WriteRequest, commit,
+};
+use crate::storage::{Storage, StoreError};
+
+/// Commands taken in by one commit at most.
+const BATCH_MAX: usize = 1024;
+/// How often the status is published at most.
+const STATUS_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the thread waits after the store has failed and could not be read again.
+const RELOAD_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a caller gets for its write.
+pub(super) type Reply = oneshot::Sender<Result<WriteReceipt, WriteRefused>>;
+
+/// Something for the driver to do. A permit, where there is one, is given back when
+/// the command is done: it bounds the bytes that wait.
+pub(super) enum Command {
+    Write {
+        operations: Vec<Operation>,
+        acks: AckTarget,
+        acks_timeout: Duration,
+        reply: Reply,
+        permit: OwnedSemaphorePermit,
+    },
+    Message {
+        peer: PeerId,
+        message: Message,
+        permit: OwnedSemaphorePermit,
+    },
+    LinkUp(PeerId),
+    LinkDown(PeerId),
+    Forget(PeerId),
+    /// Finish what has arrived before, then stop.
+    Stop,
+}
+
+pub(super) struct Driver {
+    pub(super) replica: Replica,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) links: Arc<Links>,
+    pub(super) ring: Arc<Ring>,
+    pub(super) status: watch::Sender<Arc<Status>>,
+    pub(super) feed_head: watch::Sender<u64>,
+    pub(super) began: Instant,
+}
+
+/// What the loop carries from turn to turn.
+struct Turn {
+    replies: HashMap<RequestId, Reply>,
+    next_request: u64,
+    /// Inputs of a failed commit that nobody would send again.
+    again: Vec<Input>,
+    /// The replica could not be read back after a failure.
+    broken: bool,
+    /// The store failed last time; said once.
+    failing: bool,
+    published: Instant,
+    /// Something has happened since.
+    unpublished: bool,
+}
+
+/// One batch: inputs for the replica, and the permits they hold until they are done.
+#[derive(Default)]
+struct Batch {
+    inputs: Vec<Input>,
+    permits: Vec<OwnedSemaphorePermit>,
+    writes: Vec<RequestId>,
+    stop: bool,
+}
+
+impl Driver {
+    /// Runs until told to stop. Blocks the thread it is called on.
+    pub(super) async fn run(mut self) {
+        let mut turn = Turn {
+            replies: HashMap::new(),
+            next_request: 0,
+            again: Vec::new(),
+            broken: false,
+            failing: false,
+            published: Instant::now(),
+            unpublished: false,
+        };
+        loop {
+            let mut batch = self.gather(&mut turn).await;
+            let stop = batch.stop;
+            self.turn(&mut turn, &mut batch);
+            if stop {
+                break;
+            }
+        }
+        self.publish(&mut turn);
+    }
+
+    /// Waits for something to do and takes all there is, up to [`BATCH_MAX`].
+    async fn gather(&mut self, turn: &mut Turn) -> Batch {
+        let mut batch = Batch {
+            inputs: std::mem::take(&mut turn.again),
+            ..Batch::default()
+        };
+        let elapsed = self.began.elapsed();
+        let status_due = turn.published.duration_since(self.began) + STATUS_INTERVAL;
+        let mut deadline = self.replica.next_deadline();
+        if turn.unpublished {
+            deadline = deadline.min(status_due);
+        }
+        if turn.broken {
+            deadline = elapsed + RELOAD_PAUSE;
+        }
+        match timeout(deadline.saturating_sub(elapsed), self.commands.recv()).await {
+            Ok(Some(command)) => {
+                turn.unpublished = true;
+                turn.take(command, &mut batch);
+            }
+            Ok(None) => batch.stop = true,
+            Err(_) => {}
+        }
+        while batch.inputs.len() < BATCH_MAX && !batch.stop {
+            match self.commands.try_recv() {
+                Ok(command) => turn.take(command, &mut batch),
+                Err(_) => break,
+            }
+        }
+        batch.inputs.push(Input::Tick);
+        batch
+    }
+
+    fn turn(&mut self, turn: &mut Turn, batch: &mut Batch) {
+        if turn.broken {
+            match self.replica.reload(&*self.storage) {
+                Ok(()) => turn.broken = false,
+                Err(error) => return self.failed(turn, batch, &error),
+            }
+        }
+        let inputs = std::mem::take(&mut batch.inputs);
+        let links = inputs
+            .iter()
+            .filter(|input| is_about_a_link(input))
+            .cloned()
+            .collect();
+        let now = self.now();
+        match commit(&mut self.replica, &*self.storage, now, inputs) {
+            Ok(outputs) => {
+                if std::mem::take(&mut turn.failing) {
+                    info!("the store works again; writes are accepted");
+                }
+                self.feed_head.send_if_modified(|head| {
+                    let now = self.replica.feed().head;
+                    std::mem::replace(head, now) != now
+                });
+                for output in outputs {
+                    self.output(turn, output);
+                }
+            }
+            Err(error) => {
+                turn.again = links;
+                turn.broken = self.replica.reload(&*self.storage).is_err();
+                self.failed(turn, batch, &error);
+            }
+        }
+        if turn.published.elapsed() >= STATUS_INTERVAL {
+            self.publish(turn);
+        }
+    }
+
+    fn failed(&self, turn: &mut Turn, batch: &Batch, error: &StoreError) {
+        if !std::mem::replace(&mut turn.failing, true) {
+            error!(error = %chain(error), "the store failed; writes are refused until it works again");
+        }
+        for id in &batch.writes {
+            if let Some(reply) = turn.replies.remove(id) {
+                // The caller may have gone away.
+                let _ = reply.send(Err(WriteRefused::from(error)));
+            }
+        }
+    }
+
+    fn output(&self, turn: &mut Turn, output: Output) {
+        match output {
+            Output::Reply(id, result) => {
+                if let Some(reply) = turn.replies.remove(&id) {
+                    let _ = reply.send(result);
+                }
+            }
+            Output::Send(peer, message) => self.links.send(&peer, message),
+            Output::Broadcast(message) => self.ring.push(codec::encode_message(&message)),
+            Output::Refused { peer, reason } => {
+                warn!(%peer, %reason, "writes of a peer were not taken in; set its clock right");
+            }
+            Output::NewEpoch { origin } => {
+                warn!(
+                    %origin,
+                    "peers have writes of this node that its store does not: it is an old copy; going on under a new epoch"
+                );
+            }
+        }
+    }
+
+    fn publish(&self, turn: &mut Turn) {
+        turn.published = Instant::now();
+        turn.unpublished = false;
+        let status = Arc::new(self.replica.status());
+        self.status.send_if_modified(|published| {
+            let changed = **published != *status;
+            *published = status;
+            changed
+        });
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+            elapsed: self.began.elapsed(),
+        }
+    }
+}
+
+impl Turn {
+    fn take(&mut self, command: Command, batch: &mut Batch) {
+        let input = match command {
+            Command::Write {
+                operations,
+                acks,
+                acks_timeout,
+                reply,
+                permit,
+            } => {
+                self.next_request += 1;
+                let id = RequestId(self.next_request);
+                self.replies.insert(id, reply);
+                batch.writes.push(id);
+                batch.permits.push(permit);
+                Input::Write(WriteRequest {
+                    id,
+                    operations,
+                    acks,
+                    acks_timeout,
+                })
+            }
+            Command::Message {
+                peer,
+                message,
+                permit,
+            } => {
+                batch.permits.push(permit);
+                Input::Message(peer, message)
+            }
+            Command::LinkUp(peer) => Input::LinkUp(peer),
+            Command::LinkDown(peer) => Input::LinkDown(peer),
+            Command::Forget(peer) => Input::Forget(peer),
+            Command::Stop => {
+                batch.stop = true;
+                return;
+            }
+        };
+        batch.inputs.push(input);
+    }
+}
+
+fn is_about_a_link(input: &Input) -> bool {
+    matches!(
+        input,
+        Input::LinkUp(_) | Input::LinkDown(_) | Input::Forget(_)
+    )
+}
+
+/// An error with its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

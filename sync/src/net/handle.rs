@@ -1,0 +1,344 @@
+//! What callers hold: writes, reads, watches, peers, status.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::driver::{Command, Driver};
+use super::incoming::{Greeting, Incoming};
+use super::links::{LinkStatus, Links, Peer};
+use super::ring::Ring;
+use super::watch::{Cursor, Watch, WatchError};
+use super::{Connector, Stream};
+use crate::model::{Change, Collection, Entry, Key, PeerId, ReplicaId};
+use crate::protocol::{
+    AckTarget, Config, Now, Operation, Replica, Status, WriteReceipt, WriteRefused,
+};
+use crate::storage::{self, Storage, StoreError, state};
+
+/// Bytes counted for a write besides its keys and documents.
+const WRITE_OVERHEAD_BYTES: usize = 256;
+
+/// How a replica takes part.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cluster it belongs to; peers of another are refused.
+    pub cluster: String,
+    /// This node's name, as in its certificate.
+    pub node: String,
+    /// Bounds and intervals of the replica.
+    pub protocol: Config,
+    /// Bytes of pushes kept for slow peers.
+    pub ring_bytes_max: usize,
+    /// Commands that may wait for the driver.
+    pub commands_max: usize,
+    /// Bytes of writes and messages that may wait to be committed; at least twice the
+    /// largest frame.
+    pub pending_bytes_max: usize,
+}
+
+impl Options {
+    /// The defaults for a node of a cluster.
+    pub fn new(cluster: &str, node: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            node: node.to_owned(),
+            protocol: Config::default(),
+            ring_bytes_max: 64 * 1024 * 1024,
+            commands_max: 4096,
+            pending_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// A replica could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its store cannot be read.
+    #[error("the store cannot be read")]
+    Store(#[from] StoreError),
+    /// The system gave no random numbers.
+    #[error("the system gives no random numbers")]
+    Random(getrandom::Error),
+    /// The system gave no thread or timer.
+    #[error("the replication thread cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A write was not done, or it is not known whether it was.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// It was refused; nothing changed.
+    #[error(transparent)]
+    Refused(#[from] WriteRefused),
+    /// The replica is stopping; nothing changed.
+    #[error("this node is stopping")]
+    Stopped,
+}
+
+/// A read failed.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The store failed.
+    #[error("the store cannot be read")]
+    Store(#[from] StoreError),
+}
+
+/// Starts a replica on a store. Must be called within a tokio runtime, in which its
+/// connections will live; the replica itself gets a thread of its own.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start(
+    storage: Arc<dyn Storage>,
+    options: Options,
+    connector: Arc<dyn Connector>,
+) -> Result<Handle, StartError> {
+    let mut random = [0; 24];
+    getrandom::fill(&mut random).map_err(StartError::Random)?;
+    let (identity, seed) = random.split_at(16);
+    let identity = ReplicaId(identity.try_into().unwrap_or_default());
+    let seed = u64::from_be_bytes(seed.try_into().unwrap_or_default());
+    let began = Instant::now();
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = Now {
+        wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        elapsed: began.elapsed(),
+    };
+    let replica = Replica::open(&*storage, options.protocol, identity, now, seed)?;
+
+    let (commands, commands_taken) = mpsc::channel(options.commands_max);
+    let (status, status_seen) = watch::channel(Arc::new(replica.status()));
+    let (feed_head, feed_head_seen) = watch::channel(replica.feed().head);
+    let ring = Arc::new(Ring::new(options.ring_bytes_max));
+    let greeting = Greeting {
+        cluster: options.cluster,
+        node: options.node,
+    };
+    let links = Arc::new(Links::new(
+        greeting.clone(),
+        connector,
+        commands.clone(),
+        ring.clone(),
+    ));
+    let pending_bytes = Arc::new(Semaphore::new(options.pending_bytes_max));
+    let driver = Driver {
+        replica,
+        storage: storage.clone(),
+        commands: commands_taken,
+        links: links.clone(),
+        ring,
+        status,
+        feed_head,
+        began,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(StartError::Thread)?;
+    let (ended, driver_ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("replication".to_owned())
+        .spawn(move || {
+            runtime.block_on(driver.run());
+            // Nobody may be waiting for it.
+            let _ = ended.send(());
+        })
+        .map_err(StartError::Thread)?;
+    let incoming = Incoming {
+        greeting,
+        commands: commands.clone(),
+        pending_bytes: pending_bytes.clone(),
+    };
+    Ok(Handle {
+        storage,
+        commands,
+        pending_bytes,
+        pending_bytes_max: options.pending_bytes_max,
+        links,
+        incoming,
+        status: status_seen,
+        feed_head: feed_head_seen,
+        driver_ended: Arc::new(Mutex::new(Some(driver_ended))),
+    })
+}
+
+/// A running replica. Clones share it.
+#[derive(Clone)]
+pub struct Handle {
+    storage: Arc<dyn Storage>,
+    commands: mpsc::Sender<Command>,
+    pending_bytes: Arc<Semaphore>,
+    pending_bytes_max: usize,
+    links: Arc<Links>,
+    incoming: Incoming,
+    status: watch::Receiver<Arc<Status>>,
+    feed_head: watch::Receiver<u64>,
+    driver_ended: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("status", &*self.status.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// Writes: all operations or none. Returns when they are durable here and, as far
+    /// as `acks` asks for it and `acks_timeout` allows, on peers. When too many bytes
+    /// are waiting for the disk, it waits for room first.
+    ///
+    /// # Errors
+    /// [`WriteError`]: nothing changed.
+    pub async fn write(
+        &self,
+        operations: Vec<Operation>,
+        acks: AckTarget,
+        acks_timeout: Duration,
+    ) -> Result<WriteReceipt, WriteError> {
+        let size = |one: &Operation| {
+            one.key.name().len() + one.value.as_ref().map_or(0, |value| value.len())
+        };
+        let bytes = operations.iter().map(size).sum::<usize>() + WRITE_OVERHEAD_BYTES;
+        // A write above the bound would wait forever; the replica refuses it.
+        let permits = u32::try_from(bytes.min(self.pending_bytes_max)).unwrap_or(u32::MAX);
+        let permit = self.pending_bytes.clone().acquire_many_owned(permits).await;
+        let permit = permit.map_err(|_| WriteError::Stopped)?;
+        let (reply, replied) = oneshot::channel();
+        let command = Command::Write {
+            operations,
+            acks,
+            acks_timeout,
+            reply,
+            permit,
+        };
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| WriteError::Stopped)?;
+        Ok(replied.await.map_err(|_| WriteError::Stopped)??)
+    }
+
+    /// What this node holds for a key; deleted ones as tombstones.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn entry(&self, key: &Key) -> Result<Option<Entry>, ReadError> {
+        let record = storage::read(&*self.storage, |reader| state::entry(reader, key))?;
+        Ok(record.map(|record| record.entry))
+    }
+
+    /// A page of a collection's documents, in order of their keys.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn documents(
+        &self,
+        collection: &Collection,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Change>, ReadError> {
+        Ok(storage::read(&*self.storage, |reader| {
+            state::documents(reader, collection, prefix, after, limit)
+        })?)
+    }
+
+    /// Watches changes, of one collection or all, of keys with a prefix: those after
+    /// `from`, or without it those from now on.
+    ///
+    /// # Errors
+    /// [`WatchError::Gone`] when the changes after `from` are no longer kept here.
+    pub fn watch(
+        &self,
+        collection: Option<Collection>,
+        prefix: &str,
+        from: Option<Cursor>,
+    ) -> Result<Watch, WatchError> {
+        let replica = self.status.borrow().origin.replica;
+        let ends = storage::read(&*self.storage, state::feed_ends)?;
+        let cursor = from.unwrap_or(Cursor {
+            replica,
+            position: ends.head,
+        });
+        if cursor.replica != replica || !(ends.floor..=ends.head).contains(&cursor.position) {
+            return Err(WatchError::Gone);
+        }
+        let head = self.feed_head.clone();
+        Ok(Watch::begin(
+            self.storage.clone(),
+            head,
+            cursor,
+            collection,
+            prefix.to_owned(),
+        ))
+    }
+
+    /// The cursor before the first change that this node keeps.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn first_cursor(&self) -> Result<Cursor, ReadError> {
+        let replica = self.status.borrow().origin.replica;
+        let ends = storage::read(&*self.storage, state::feed_ends)?;
+        Ok(Cursor {
+            replica,
+            position: ends.floor,
+        })
+    }
+
+    /// Makes these the peers to replicate with. Must be called within a tokio runtime.
+    pub async fn set_peers(&self, peers: Vec<Peer>) {
+        for gone in self.links.set_peers(peers) {
+            // A stopped driver has no peers.
+            let _ = self.commands.send(Command::Forget(gone)).await;
+        }
+    }
+
+    /// Serves a connection that a peer has opened; `peer` is the name that its
+    /// certificate carries. Returns when the connection ends.
+    pub async fn serve(&self, stream: Box<dyn Stream>, peer: PeerId) {
+        self.incoming.clone().serve(stream, peer).await;
+    }
+
+    /// The replica's state, as it changes.
+    pub fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.clone()
+    }
+
+    /// How the connections to the peers stand.
+    pub fn links(&self) -> Vec<LinkStatus> {
+        self.links.statuses()
+    }
+
+    /// Waits until every linked peer has all of this node's writes on disk, but no
+    /// longer than `limit`; whether they have.
+    pub async fn flush(&self, limit: Duration) -> bool {
+        let mut status = self.status.clone();
+        let delivered = |status: &Arc<Status>| {
+            status
+                .peers
+                .iter()
+                .all(|peer| !peer.linked || peer.unacknowledged == 0)
+        };
+        matches!(timeout(limit, status.wait_for(delivered)).await, Ok(Ok(_)))
+    }
+
+    /// Finishes what has been asked for, ends all connections, and stops.
+    pub async fn shutdown(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+        if let Some(ended) = self.driver_ended.lock().await.take() {
+            let _ = ended.await;
+        }
+        self.links.set_peers(Vec::new());
+        self.pending_bytes.close();
+    }
+}

@@ -1,0 +1,389 @@
+//! Connections that this node opens: one task a peer and lane.
+//!
+//! The live lane is always up: it connects, greets, says so to the replica (which
+//! answers with its vector), and then sends what is queued for the peer and what
+//! comes on the ring. The bulk lane connects when there is something to send and
+//! hangs up when there has been nothing for a while.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::driver::Command;
+use super::incoming::{Greeting, read_hello};
+use super::ring::{Next, Ring};
+use super::{Connector, Stream};
+use crate::codec::{self, Hello, Lane, PROTOCOL};
+use crate::model::PeerId;
+use crate::protocol::Message;
+
+/// Messages queued for one peer and lane at most. A pull has a few chunks under way;
+/// vectors and acknowledgements make good for those that are dropped.
+const QUEUE_MAX: usize = 64;
+/// Pauses between attempts to connect: the first, and the longest.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// A connection that takes no bytes for so long is given up.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// A bulk connection without work for so long is closed.
+const BULK_IDLE: Duration = Duration::from_secs(30);
+
+/// A peer to connect to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {
+    /// Its name; the certificate that it shows must carry it.
+    pub id: PeerId,
+    /// Where its agent listens for peers.
+    pub address: SocketAddr,
+}
+
+/// How the connection to a peer stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkStatus {
+    /// Who.
+    pub peer: Peer,
+    /// Whether the live lane is up.
+    pub up: bool,
+    /// Why the last attempt failed, if it did.
+    pub last_error: Option<String>,
+    /// Frames that the peer was too slow for; it got their contents by a pull.
+    pub frames_lost: u64,
+}
+
+/// All connections that this node opens.
+pub(super) struct Links {
+    links: Mutex<HashMap<PeerId, Link>>,
+    shared: Shared,
+}
+
+#[derive(Clone)]
+struct Shared {
+    greeting: Greeting,
+    connector: Arc<dyn Connector>,
+    commands: mpsc::Sender<Command>,
+    ring: Arc<Ring>,
+}
+
+struct Link {
+    live: mpsc::Sender<Message>,
+    bulk: mpsc::Sender<Message>,
+    status: Arc<Mutex<LinkStatus>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Links {
+    pub(super) fn new(
+        greeting: Greeting,
+        connector: Arc<dyn Connector>,
+        commands: mpsc::Sender<Command>,
+        ring: Arc<Ring>,
+    ) -> Self {
+        let shared = Shared {
+            greeting,
+            connector,
+            commands,
+            ring,
+        };
+        Self {
+            links: Mutex::default(),
+            shared,
+        }
+    }
+
+    /// Queues a message for a peer. A full queue or an unknown peer drops it.
+    pub(super) fn send(&self, peer: &PeerId, message: Message) {
+        let links = self.lock();
+        let Some(link) = links.get(peer) else { return };
+        let queue = match message {
+            Message::PullChunk(_) => &link.bulk,
+            _ => &link.live,
+        };
+        if queue.try_send(message).is_err() {
+            debug!(%peer, "a message was dropped: the queue is full");
+        }
+    }
+
+    /// Makes `peers` the peers to connect to. Must be called within a tokio runtime.
+    /// Returns those that are no longer among them.
+    pub(super) fn set_peers(&self, peers: Vec<Peer>) -> Vec<PeerId> {
+        let mut links = self.lock();
+        let mut gone = Vec::new();
+        links.retain(|id, link| {
+            let status = lock(&link.status);
+            let stays = peers.iter().any(|peer| *peer == status.peer);
+            if !stays && !peers.iter().any(|peer| peer.id == *id) {
+                gone.push(id.clone());
+            }
+            stays
+        });
+        for peer in peers {
+            links
+                .entry(peer.id.clone())
+                .or_insert_with(|| Link::open(&self.shared, peer));
+        }
+        gone
+    }
+
+    pub(super) fn statuses(&self) -> Vec<LinkStatus> {
+        let mut statuses: Vec<LinkStatus> = self
+            .lock()
+            .values()
+            .map(|link| lock(&link.status).clone())
+            .collect();
+        statuses.sort_by(|a, b| a.peer.id.cmp(&b.peer.id));
+        statuses
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, Link>> {
+        lock(&self.links)
+    }
+}
+
+impl Link {
+    fn open(shared: &Shared, peer: Peer) -> Self {
+        let (live, live_queue) = mpsc::channel(QUEUE_MAX);
+        let (bulk, bulk_queue) = mpsc::channel(QUEUE_MAX);
+        let status = Arc::new(Mutex::new(LinkStatus {
+            peer: peer.clone(),
+            up: false,
+            last_error: None,
+            frames_lost: 0,
+        }));
+        let task = LinkTask {
+            shared: shared.clone(),
+            peer,
+            status: status.clone(),
+        };
+        let bulk_task = LinkTask {
+            shared: shared.clone(),
+            peer: task.peer.clone(),
+            status: status.clone(),
+        };
+        let tasks = [
+            tokio::spawn(task.run_live(live_queue)),
+            tokio::spawn(bulk_task.run_bulk(bulk_queue)),
+        ];
+        Self {
+            live,
+            bulk,
+            status,
+            tasks,
+        }
+    }
+}
+
+struct LinkTask {
+    shared: Shared,
+    peer: Peer,
+    status: Arc<Mutex<LinkStatus>>,
+}
+
+impl LinkTask {
+    /// Keeps the live lane up for as long as the peer is one of ours.
+    async fn run_live(self, mut queue: mpsc::Receiver<Message>) {
+        let mut pause = RETRY_MIN;
+        loop {
+            match self.connect(Lane::Live).await {
+                Ok((reader, writer)) => {
+                    pause = RETRY_MIN;
+                    let ended = self.live(reader, writer, &mut queue).await;
+                    self.note_down(&ended);
+                    if self
+                        .shared
+                        .commands
+                        .send(Command::LinkDown(self.peer.id.clone()))
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+                Err(error) => self.note_down(&error),
+            }
+            // What was queued for the old connection is void.
+            while queue.try_recv().is_ok() {}
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// Sends until the connection fails; says why it did.
+    async fn live(
+        &self,
+        mut reader: ReadHalf<Box<dyn Stream>>,
+        writer: WriteHalf<Box<dyn Stream>>,
+        queue: &mut mpsc::Receiver<Message>,
+    ) -> io::Error {
+        let (mut cursor, mut changes) = self.shared.ring.subscribe();
+        {
+            let mut status = lock(&self.status);
+            status.up = true;
+            status.last_error = None;
+        }
+        info!(peer = %self.peer.id, address = %self.peer.address, "replication link is up");
+        if self
+            .shared
+            .commands
+            .send(Command::LinkUp(self.peer.id.clone()))
+            .await
+            .is_err()
+        {
+            return io::Error::other("the replica has stopped");
+        }
+        let mut writer = BufWriter::with_capacity(16 * 1024, writer);
+        let mut unexpected = [0; 1];
+        loop {
+            let outcome = tokio::select! {
+                message = queue.recv() => match message {
+                    Some(message) => self.send(&mut writer, &codec::encode_message(&message)).await,
+                    None => return io::Error::other("the peer is no longer one of ours"),
+                },
+                changed = changes.changed() => match changed {
+                    Ok(()) => self.send_ring(&mut writer, &mut cursor).await,
+                    Err(_) => return io::Error::other("the replica has stopped"),
+                },
+                read = reader.read(&mut unexpected) => Err(match read {
+                    Ok(0) => io::Error::new(io::ErrorKind::UnexpectedEof, "the peer hung up"),
+                    Ok(_) => io::Error::new(io::ErrorKind::InvalidData, "the peer spoke out of turn"),
+                    Err(error) => error,
+                }),
+            };
+            // Flush when nothing else is ready to be sent.
+            let idle = queue.is_empty() && !changes.has_changed().unwrap_or(false);
+            let outcome = match outcome {
+                Ok(()) if idle => within(SEND_TIMEOUT, writer.flush()).await,
+                other => other,
+            };
+            if let Err(error) = outcome {
+                return error;
+            }
+        }
+    }
+
+    async fn send_ring(
+        &self,
+        writer: &mut BufWriter<WriteHalf<Box<dyn Stream>>>,
+        cursor: &mut u64,
+    ) -> io::Result<()> {
+        loop {
+            match self.shared.ring.next(cursor) {
+                Next::Frame(frame) => self.send(writer, &frame).await?,
+                Next::Lost(frames) => {
+                    warn!(peer = %self.peer.id, frames, "the peer is too slow for the live stream; it will pull");
+                    lock(&self.status).frames_lost += frames;
+                }
+                Next::Empty => return Ok(()),
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        writer: &mut BufWriter<WriteHalf<Box<dyn Stream>>>,
+        frame: &Bytes,
+    ) -> io::Result<()> {
+        within(SEND_TIMEOUT, writer.write_all(frame)).await
+    }
+
+    /// Sends the chunks of pulls, over a connection that is there while there are any.
+    async fn run_bulk(self, mut queue: mpsc::Receiver<Message>) {
+        while let Some(first) = queue.recv().await {
+            let (_reader, writer) = match self.connect(Lane::Bulk).await {
+                Ok(halves) => halves,
+                Err(error) => {
+                    debug!(peer = %self.peer.id, %error, "a pull cannot be answered: no bulk connection");
+                    // The asker gives the session up and asks again.
+                    while queue.try_recv().is_ok() {}
+                    continue;
+                }
+            };
+            let mut writer = BufWriter::with_capacity(64 * 1024, writer);
+            let mut next = Some(first);
+            while let Some(message) = next {
+                let sent = self
+                    .send(&mut writer, &codec::encode_message(&message))
+                    .await;
+                let flushed = match sent {
+                    Ok(()) if queue.is_empty() => within(SEND_TIMEOUT, writer.flush()).await,
+                    other => other,
+                };
+                if let Err(error) = flushed {
+                    debug!(peer = %self.peer.id, %error, "the bulk connection failed");
+                    break;
+                }
+                next = timeout(BULK_IDLE, queue.recv()).await.ok().flatten();
+            }
+            let _ = timeout(SEND_TIMEOUT, writer.shutdown()).await;
+        }
+    }
+
+    /// Connects and greets.
+    async fn connect(
+        &self,
+        lane: Lane,
+    ) -> io::Result<(ReadHalf<Box<dyn Stream>>, WriteHalf<Box<dyn Stream>>)> {
+        let stream = self.shared.connector.connect(&self.peer).await?;
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let Greeting { cluster, node } = self.shared.greeting.clone();
+        let hello = Hello {
+            protocol: PROTOCOL,
+            cluster,
+            node,
+            lane,
+        };
+        within(SEND_TIMEOUT, writer.write_all(&codec::encode_hello(&hello))).await?;
+        within(SEND_TIMEOUT, writer.flush()).await?;
+        let theirs = read_hello(&mut reader).await?;
+        self.shared.greeting.check(&theirs, &self.peer.id)?;
+        Ok((reader, writer))
+    }
+
+    fn note_down(&self, error: &io::Error) {
+        let mut status = lock(&self.status);
+        let text = super::driver::chain(error);
+        let news = status.up || status.last_error.as_deref() != Some(text.as_str());
+        status.up = false;
+        if news {
+            info!(peer = %self.peer.id, address = %self.peer.address, error = %text, "replication link is down");
+        }
+        status.last_error = Some(text);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer takes no more bytes",
+        ))
+    })
+}
+
+/// A pause between three quarters and five quarters of the given one, so that nodes
+/// that failed together do not return together.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [128];
+    // Without a random source the pause is just not varied.
+    let _ = getrandom::fill(&mut byte);
+    pause.mul_f64(0.75 + f64::from(byte[0]) / 510.0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,55 @@
+//! The replica among its peers and callers: threads, connections, queues.
+//!
+//! - [`driver`](self): one thread owns the replica and the store's only writer. It
+//!   takes what has arrived, commits it, and hands out replies and messages.
+//! - [`Handle`]: what callers hold. Writes go through the driver; reads and watches
+//!   go to the store directly and see what is committed.
+//! - `links`: one task a peer that connects, greets, and sends what the replica says:
+//!   the live lane from the ring and a queue, the bulk lane (chunks of pulls) over a
+//!   connection of its own, so that catching up never stands in the way of the rest.
+//! - `incoming`: one task a connection that greets and reads.
+//! - `ring`: encoded pushes, once for all peers, with a cursor for each. There is no
+//!   queue for each peer to grow; who falls off the ring pulls from the disk.
+//!
+//! Each connection carries messages one way, from the side that opened it; so each
+//! direction fails and recovers alone.
+//!
+//! Bounds: commands in the driver's queue ([`Options::commands_max`]), bytes of
+//! messages and writes not yet committed ([`Options::pending_bytes_max`]; readers and
+//! callers wait), bytes in the ring, messages queued for a peer (beyond it they are
+//! dropped; vectors and pulls make good for them), one frame in memory a connection.
+
+mod driver;
+mod handle;
+mod incoming;
+mod links;
+mod ring;
+mod watch;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use handle::{Handle, Options, ReadError, StartError, WriteError, start};
+pub use links::{LinkStatus, Peer};
+pub use watch::{Cursor, ParseCursorError, Watch, WatchError};
+
+/// A connection to a peer, already private and authenticated.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// The future of a connection.
+pub type Connecting<'c> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'c>>;
+
+/// Opens connections to peers. The agent implements it over its peer port.
+pub trait Connector: Send + Sync + 'static {
+    /// Connects to a peer and makes sure that it is who it should be. It must end by
+    /// itself within some seconds.
+    fn connect<'c>(&'c self, peer: &'c Peer) -> Connecting<'c>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! Bounds and intervals of a replica.
+
+use std::time::Duration;
+
+/// Bounds and intervals of a replica. The defaults suit a data centre.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How often it tells its peers what it has; each time varied by a fifth, so that
+    /// the replicas of a cluster do not fall into step.
+    pub vector_interval: Duration,
+    /// How far ahead of this node's wall clock a write may be dated, in
+    /// milliseconds. What lies further ahead is not taken in.
+    pub clock_ahead_max_ms: u64,
+    /// How many pulls it serves at once; to others it says that it is busy.
+    pub pulls_served_max: usize,
+    /// A pull without progress for so long is given up, by both sides.
+    pub pull_timeout: Duration,
+    /// After a failed pull the same peer is not asked again for so long.
+    pub pull_backoff: Duration,
+    /// Chunks of a pull that may be under way without an answer.
+    pub pull_window: usize,
+    /// A chunk is closed when it holds this many bytes or more, ...
+    pub chunk_bytes: usize,
+    /// ... or this many changes.
+    pub chunk_changes: usize,
+    /// A push is closed when it holds this many bytes or more.
+    pub push_bytes: usize,
+    /// Operations in one write at most.
+    pub operations_max: usize,
+    /// Bytes in one write at most, keys included.
+    pub write_bytes_max: usize,
+    /// Writes that may wait for acknowledgements at once; above it they are refused.
+    pub waiting_max: usize,
+    /// Peers that are remembered at once; above it a new one is not taken note of.
+    pub peers_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vector_interval: Duration::from_secs(1),
+            clock_ahead_max_ms: 60_000,
+            pulls_served_max: 2,
+            pull_timeout: Duration::from_secs(5),
+            pull_backoff: Duration::from_millis(500),
+            pull_window: 4,
+            chunk_bytes: 512 * 1024,
+            chunk_changes: 1024,
+            push_bytes: 1024 * 1024,
+            operations_max: 256,
+            write_bytes_max: 1024 * 1024 + 64 * 1024,
+            waiting_max: 16_384,
+            peers_max: 1024,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What goes into a replica and what comes out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::Message;
+use crate::model::{Key, PeerId, VALUE_BYTES_MAX, Version};
+use crate::storage::StoreError;
+
+/// The present, as the driver tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Milliseconds since 1970; may step in either direction.
+    pub wall_ms: u64,
+    /// Time since some fixed moment; never runs backwards. For deadlines.
+    pub elapsed: Duration,
+}
+
+/// Number by which a caller recognises the reply to its write.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(pub u64);
+
+/// Something that happened to a replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A client wants to write.
+    Write(WriteRequest),
+    /// Messages to this peer can be sent from now on.
+    LinkUp(PeerId),
+    /// Messages to this peer go nowhere from now on.
+    LinkDown(PeerId),
+    /// This peer is no longer one of ours.
+    Forget(PeerId),
+    /// A peer says something.
+    Message(PeerId, Message),
+    /// Time has passed.
+    Tick,
+}
+
+/// A client's write: operations that take effect together or not at all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WriteRequest {
+    /// Comes back with the reply.
+    pub id: RequestId,
+    /// What to write, at least one.
+    pub operations: Vec<Operation>,
+    /// On how many peers' disks, besides this one, before the reply.
+    pub acks: AckTarget,
+    /// How long to wait for them at most.
+    pub acks_timeout: Duration,
+}
+
+/// One operation of a write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Operation {
+    /// Which document.
+    pub key: Key,
+    /// What it becomes; `None` deletes it.
+    pub value: Option<Bytes>,
+    /// Under which condition.
+    pub condition: Condition,
+}
+
+/// A condition on what this node holds for a key before the write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// None.
+    Always,
+    /// The document has this version (`If-Match`).
+    Is(Version),
+    /// There is a document (`If-Match: *`).
+    Exists,
+    /// There is no document (`If-None-Match: *`).
+    Absent,
+}
+
+/// On how many peers' disks a write must be before it is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AckTarget {
+    /// On this node's disk alone.
+    Local,
+    /// And on those of this many peers.
+    Peers(usize),
+    /// And on those of every peer that is known when the write comes.
+    All,
+}
+
+/// Something a replica wants done. Whatever it has to say is already durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// The answer to a write.
+    Reply(RequestId, Result<WriteReceipt, WriteRefused>),
+    /// Send to one peer.
+    Send(PeerId, Message),
+    /// Send to every linked peer.
+    Broadcast(Message),
+    /// Another replica's message was not taken in; state did not change.
+    Refused {
+        /// Who sent it.
+        peer: PeerId,
+        /// Why.
+        reason: crate::model::ClockAhead,
+    },
+    /// A peer has writes of this replica that its store does not: the store is older
+    /// than what was sent from it. From now on it writes under a new origin.
+    NewEpoch {
+        /// The new origin.
+        origin: crate::model::Origin,
+    },
+}
+
+/// A write is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WriteReceipt {
+    /// The version of each operation, in their order.
+    pub versions: Vec<Version>,
+    /// How many peers had it on disk when the reply was given.
+    pub acks: usize,
+    /// Whether that is as many as were asked for.
+    pub complete: bool,
+}
+
+/// A write was refused; nothing of it took effect.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum WriteRefused {
+    /// No operation.
+    #[error("the write holds no operation")]
+    Empty,
+    /// Too many operations.
+    #[error("the write holds {count} operations; at most {most} are allowed in one")]
+    TooManyOperations {
+        /// How many.
+        count: usize,
+        /// How many are allowed.
+        most: usize,
+    },
+    /// A document is too large.
+    #[error("the document has {0} bytes; at most {VALUE_BYTES_MAX} are allowed")]
+    DocumentTooLarge(usize),
+    /// The operations together are too large.
+    #[error("the write has {bytes} bytes in all; at most {most} are allowed in one")]
+    TooLarge {
+        /// How many.
+        bytes: usize,
+        /// How many are allowed.
+        most: usize,
+    },
+    /// There is nothing to delete.
+    #[error("there is no document {0:?}")]
+    NotFound(Key),
+    /// The condition does not hold.
+    #[error("the document {key:?} is not as the condition demands")]
+    ConditionFailed {
+        /// Which document.
+        key: Key,
+        /// Its version, if there is one.
+        current: Option<Version>,
+    },
+    /// Too many writes are waiting for peers.
+    #[error(
+        "too many writes are waiting for other nodes; try again shortly, or write without acks"
+    )]
+    TooManyWaiting,
+    /// The disk is full.
+    #[error("the disk of this node is full; free some space, writes are accepted again then")]
+    DiskFull,
+    /// The store could not make it durable.
+    #[error("this node could not make the write durable: {0}")]
+    Storage(String),
+}
+
+impl From<&StoreError> for WriteRefused {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Full(_) => Self::DiskFull,
+            other => Self::Storage(other.to_string()),
+        }
+    }
+}

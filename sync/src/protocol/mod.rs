@@ -1,0 +1,40 @@
+//! The replica as a state machine, without IO.
+//!
+//! [`Replica::handle`] takes one [`Input`] (a client's write, a peer's message, the
+//! passing of time) and a transaction of the store; [`Replica::drain`] gives the
+//! [`Output`]s. The driver handles everything that has arrived in **one**
+//! transaction ([`commit`]), and releases the outputs after it is durable: first
+//! the replies, then the messages. So "persist before reply before transmit" is not
+//! a rule that each input must obey but a property of the loop, and group commit
+//! comes for free: what arrives during one fsync shares the next.
+//!
+//! This differs from a list of `Persist` outputs in one point: the core reads and
+//! writes the store through [`crate::storage::Writer`] while it handles an input.
+//! It therefore sees its own uncommitted writes without keeping a second copy of
+//! them, and still knows neither files nor threads.
+//!
+//! How data moves:
+//! - **Push.** A replica sends its own writes to all peers as soon as they are
+//!   durable. It does not pass on the writes of others.
+//! - **Pull.** Every second peers tell each other their version vectors; a gap in
+//!   the pushed sequence is seen at once. Who lacks something asks for it
+//!   (`pull.rs`); writes reach nodes that their writer cannot reach this way.
+//! - **Acknowledgement.** A replica tells the writer of a push up to where it has
+//!   the writes on disk; `acks=N` waits for that.
+
+mod config;
+mod input;
+mod message;
+mod peers;
+mod pull;
+mod replica;
+mod writes;
+
+pub use config::Config;
+pub use input::{
+    AckTarget, Condition, Input, Now, Operation, Output, RequestId, WriteReceipt, WriteRefused,
+    WriteRequest,
+};
+pub use message::{Message, PullChunk};
+pub use peers::{Counters, PeerStatus, Status};
+pub use replica::{Replica, commit, write_requests};

@@ -1,0 +1,92 @@
+//! What a replica knows about its peers, and how it tells about it.
+
+use std::time::Duration;
+
+use crate::model::{Origin, PeerId, Seq, VersionVector};
+use crate::storage::state::{Digest, FeedEnds};
+
+/// One peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    /// Messages to it can be sent.
+    pub(super) linked: bool,
+    /// Under which origin it writes.
+    pub(super) origin: Option<Origin>,
+    /// What it had when it last said so.
+    pub(super) vector: Option<VersionVector>,
+    /// Up to where it has our writes on disk.
+    pub(super) acked: Seq,
+    /// How often in a row it said that it has something that we lack.
+    pub(super) behind_in_a_row: u32,
+    /// It is not asked for a pull before this moment.
+    pub(super) pull_after: Duration,
+    /// Since its link came up we once had everything that it had.
+    pub(super) caught_up: bool,
+    /// Why something it sent was last refused.
+    pub(super) last_error: Option<String>,
+}
+
+/// A replica at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// Under which origin it writes.
+    pub origin: Origin,
+    /// How many writes it has made under it.
+    pub written: Seq,
+    /// Its feed.
+    pub feed: FeedEnds,
+    /// Fingerprint of its entries.
+    pub digest: Digest,
+    /// What it has.
+    pub vector: VersionVector,
+    /// Its peers, by name.
+    pub peers: Vec<PeerStatus>,
+    /// What it has done since it was opened.
+    pub counters: Counters,
+}
+
+/// One peer at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerStatus {
+    /// Its name.
+    pub peer: PeerId,
+    /// Messages to it can be sent.
+    pub linked: bool,
+    /// It has told what it has.
+    pub heard: bool,
+    /// How many writes it has, as far as is known, that this replica lacks.
+    pub behind: u64,
+    /// How many of this replica's writes it has not acknowledged yet.
+    pub unacknowledged: u64,
+    /// Since its link came up this replica once had everything that it had.
+    pub caught_up: bool,
+    /// Why something it sent was last refused.
+    pub last_error: Option<String>,
+}
+
+/// What a replica has done since it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Operations written by clients.
+    pub written: u64,
+    /// Changes of others taken in.
+    pub taken_in: u64,
+    /// Changes of others that a newer version had already superseded.
+    pub superseded: u64,
+    /// Changes of others that had come before.
+    pub repeated: u64,
+    /// Pulls begun.
+    pub pulls_begun: u64,
+    /// Pulls brought to their end.
+    pub pulls_completed: u64,
+    /// Pulls given up.
+    pub pulls_abandoned: u64,
+    /// Pulls of others served to their end.
+    pub pulls_served: u64,
+    /// Pulls of others turned away.
+    pub pulls_refused: u64,
+    /// Messages of others refused for a clock too far ahead.
+    pub clocks_refused: u64,
+    /// New epochs begun because a peer had more of our writes than we had.
+    pub epochs_begun: u64,
+}

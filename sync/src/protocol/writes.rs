@@ -1,0 +1,89 @@
+//! Writes of clients that wait for the disks of peers.
+
+use std::time::Duration;
+
+use super::{Output, RequestId, WriteReceipt};
+use crate::model::{Seq, Version};
+
+/// A durable write whose reply waits for peers.
+#[derive(Clone, Debug)]
+struct Waiting {
+    id: RequestId,
+    versions: Vec<Version>,
+    /// Its last sequence number.
+    seq: Seq,
+    needed: usize,
+    deadline: Duration,
+}
+
+/// All that wait, in the order of their sequence numbers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WaitingWrites {
+    waiting: Vec<Waiting>,
+}
+
+impl WaitingWrites {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn push(
+        &mut self,
+        id: RequestId,
+        versions: Vec<Version>,
+        seq: Seq,
+        needed: usize,
+        deadline: Duration,
+    ) {
+        self.waiting.push(Waiting {
+            id,
+            versions,
+            seq,
+            needed,
+            deadline,
+        });
+    }
+
+    /// Answers those that have waited long enough or have what they waited for.
+    /// `acked` holds, for each peer, up to where it has our writes.
+    pub(super) fn settle(&mut self, elapsed: Duration, acked: &[Seq], replies: &mut Vec<Output>) {
+        self.waiting.retain(|write| {
+            let acks = acked.iter().filter(|acked| **acked >= write.seq).count();
+            let complete = acks >= write.needed;
+            if complete || elapsed >= write.deadline {
+                let versions = write.versions.clone();
+                replies.push(Output::Reply(
+                    write.id,
+                    Ok(WriteReceipt {
+                        versions,
+                        acks,
+                        complete,
+                    }),
+                ));
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Answers all with what they have: the origin they waited under has ended.
+    pub(super) fn settle_all(&mut self, replies: &mut Vec<Output>) {
+        for write in self.waiting.drain(..) {
+            let receipt = WriteReceipt {
+                versions: write.versions,
+                acks: 0,
+                complete: false,
+            };
+            replies.push(Output::Reply(write.id, Ok(receipt)));
+        }
+    }
+
+    /// Drops those that a failed transaction took back: they are answered as failed.
+    pub(super) fn forget_after(&mut self, written: Seq) {
+        self.waiting.retain(|write| write.seq <= written);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.waiting.iter().map(|write| write.deadline).min()
+    }
+}

@@ -1,0 +1,222 @@
+//! Where replicated data lives.
+//!
+//! The seam is small: five ordered tables of bytes ([`Table`]), a read view and an
+//! atomic, durable transaction ([`Storage`]). [`MemoryStorage`] and [`RedbStorage`]
+//! implement it; simulations add faults to the first. What the tables hold is
+//! written once, above the seam: [`records`] draws the bytes, [`state`] keeps the
+//! tables consistent with each other.
+//!
+//! Contract of a transaction: when [`Storage::write`] has returned `Ok`, everything
+//! it wrote survives the loss of the process and of power; when it has returned
+//! `Err`, nothing of it is there. Readers see whole transactions only.
+
+mod memory;
+pub mod records;
+mod redb;
+pub mod state;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use self::memory::MemoryStorage;
+pub use self::redb::RedbStorage;
+
+/// The tables of a store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Table {
+    /// Facts about the store itself: format, identity, clock, digest.
+    Meta,
+    /// Key → entry: the state.
+    Entries,
+    /// Dot → key: which write of an origin is the live version of which key.
+    Dots,
+    /// Local position → change: the order in which this replica took changes in.
+    Feed,
+    /// Origin → set of sequence numbers: the version vector.
+    Vector,
+}
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Table; 5] = [
+        Table::Meta,
+        Table::Entries,
+        Table::Dots,
+        Table::Feed,
+        Table::Vector,
+    ];
+}
+
+/// Sees the pairs of a scan in ascending order; `Break` ends it.
+pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
+
+/// A consistent view of the tables.
+pub trait Reader {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the medium fails.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Visits the pairs with `from <= key < to` in ascending order; without `to`,
+    /// all from `from` on.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the medium fails.
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError>;
+}
+
+/// A view that can be changed, and that sees its own changes.
+pub trait Writer: Reader {
+    /// Sets the value of a key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the medium fails; the transaction is lost then.
+    fn insert(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
+
+    /// Removes a key; nothing happens where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the medium fails; the transaction is lost then.
+    fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError>;
+}
+
+/// A store. One writer at a time; readers are never blocked by it.
+pub trait Storage: Send + Sync {
+    /// Runs `work` on the last committed state.
+    ///
+    /// # Errors
+    /// What `work` returned, or [`StoreError`] when the medium fails.
+    fn read(
+        &self,
+        work: &mut dyn FnMut(&dyn Reader) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
+
+    /// Runs `work` in a transaction and, if it says [`Finish::Commit`], makes its
+    /// effects durable.
+    ///
+    /// # Errors
+    /// What `work` returned, or [`StoreError`] when the medium fails; in both cases
+    /// nothing was changed.
+    fn write(
+        &self,
+        work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
+    ) -> Result<(), StoreError>;
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finish {
+    /// Make its changes durable.
+    Commit,
+    /// It changed nothing, or nothing worth keeping; spare the disk.
+    Discard,
+}
+
+/// Reads a value out of a store through [`Storage::read`].
+///
+/// # Errors
+/// As [`Storage::read`].
+pub fn read<T>(
+    storage: &dyn Storage,
+    work: impl Fn(&dyn Reader) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut result = None;
+    storage.read(&mut |reader| {
+        result = Some(work(reader)?);
+        Ok(())
+    })?;
+    result.ok_or(StoreError::NotRun)
+}
+
+/// A store cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The file is there but is not a sound store.
+    #[error(
+        "the store {path} is damaged ({detail}); nothing was changed. Restore it from a backup, or move the data directory away and start again: the node then copies everything from its peers"
+    )]
+    Damaged {
+        /// The store's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// This node had a store here, and the file is gone.
+    #[error(
+        "the store {path} is missing, but this data directory had one. Restore it from a backup, or move the data directory away and start again: the node then copies everything from its peers"
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Another process has it open.
+    #[error(
+        "the store {path} is in use by another process; is an agent already running on this data directory?"
+    )]
+    InUse {
+        /// The store's file.
+        path: PathBuf,
+    },
+    /// It was written by a newer version of this program.
+    #[error(
+        "the store {path} has format {found}, and this version reads formats up to {known}; use the newer version"
+    )]
+    TooNew {
+        /// The store's file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+    /// The file system refused.
+    #[error("the store {path} cannot be opened")]
+    Io {
+        /// The store's file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store failed after it was opened.
+    #[error("the store {path} cannot be read")]
+    Store {
+        /// The store's file.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+}
+
+/// A store that was open failed. No state has changed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The medium has no room left.
+    #[error("the disk is full")]
+    Full(#[source] std::io::Error),
+    /// The medium failed.
+    #[error("the disk failed")]
+    Io(#[source] std::io::Error),
+    /// The database below failed.
+    #[error("the database failed")]
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Bytes in a table are not what this program writes.
+    #[error("a record in table {table:?} is damaged: {detail}")]
+    Damaged {
+        /// Where.
+        table: Table,
+        /// What is wrong.
+        detail: &'static str,
+    },
+    /// A storage returned without running the work it was given.
+    #[error("the store did not run the work")]
+    NotRun,
+}

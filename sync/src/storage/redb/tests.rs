@@ -1,0 +1,176 @@
+use std::io::Write as _;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::model::{
+    Change, Collection, Dot, Entry, Epoch, Key, Origin, ReplicaId, Timestamp, Version,
+};
+use crate::storage::state::{self, Header};
+
+const CACHE: usize = 4 * 1024 * 1024;
+
+fn put(storage: &RedbStorage, seq: u64, name: &str, value: &str) {
+    let origin = Origin {
+        replica: ReplicaId([1; 16]),
+        epoch: Epoch(1),
+    };
+    let version = Version {
+        clock: Timestamp(seq),
+        dot: Dot { origin, seq },
+    };
+    let key = Key::new(Collection::new("users").unwrap(), name).unwrap();
+    let change = Change {
+        key,
+        entry: Entry {
+            version,
+            value: Some(Bytes::from(value.to_owned())),
+        },
+    };
+    storage
+        .write(&mut |writer| {
+            let mut header = state::header(writer)?.unwrap_or(Header {
+                origin,
+                clock: Timestamp(0),
+                feed: state::FeedEnds::default(),
+                digest: state::Digest::default(),
+            });
+            let current = state::entry(writer, &change.key)?;
+            state::apply(writer, &mut header, &change, current)?;
+            state::set_header(writer, &header)?;
+            Ok(Finish::Commit)
+        })
+        .unwrap();
+}
+
+fn names(storage: &RedbStorage) -> Vec<String> {
+    let users = Collection::new("users").unwrap();
+    let page = super::super::read(storage, |reader| {
+        state::documents(reader, &users, "", None, 100)
+    });
+    page.unwrap()
+        .iter()
+        .map(|change| change.key.name().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_was_committed_is_there_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = RedbStorage::open(directory.path(), CACHE).unwrap();
+    put(&storage, 1, "a", "{}");
+    put(&storage, 2, "b", "{}");
+    drop(storage);
+    let storage = RedbStorage::open(directory.path(), CACHE).unwrap();
+    assert_eq!(names(&storage), ["a", "b"]);
+}
+
+#[test]
+fn a_discarded_or_failed_transaction_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = RedbStorage::open(directory.path(), CACHE).unwrap();
+    let insert = |writer: &mut dyn Writer| writer.insert(Table::Meta, b"x", b"1");
+    storage
+        .write(&mut |writer| insert(writer).map(|()| Finish::Discard))
+        .unwrap();
+    let failed = storage.write(&mut |writer| {
+        insert(writer)?;
+        Err(StoreError::NotRun)
+    });
+    assert!(failed.is_err());
+    let value = super::super::read(&storage, |reader| reader.get(Table::Meta, b"x")).unwrap();
+    assert_eq!(value, None);
+}
+
+#[test]
+fn a_second_process_is_told_that_the_store_is_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let _open = RedbStorage::open(directory.path(), CACHE).unwrap();
+    assert!(matches!(
+        RedbStorage::open(directory.path(), CACHE),
+        Err(OpenError::InUse { .. })
+    ));
+}
+
+#[test]
+fn a_store_that_is_missing_or_empty_is_never_begun_anew_in_silence() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE);
+    put(
+        &RedbStorage::open(directory.path(), CACHE).unwrap(),
+        1,
+        "a",
+        "{}",
+    );
+    let bytes = fs::read(&path).unwrap();
+
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(
+        RedbStorage::open(directory.path(), CACHE),
+        Err(OpenError::Missing { .. })
+    ));
+    assert!(!path.exists());
+
+    fs::write(&path, b"").unwrap();
+    assert!(matches!(
+        RedbStorage::open(directory.path(), CACHE),
+        Err(OpenError::Damaged { .. })
+    ));
+
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(
+        names(&RedbStorage::open(directory.path(), CACHE).unwrap()),
+        ["a"]
+    );
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_left_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE);
+    put(
+        &RedbStorage::open(directory.path(), CACHE).unwrap(),
+        1,
+        "a",
+        "{}",
+    );
+    let sound = fs::read(&path).unwrap();
+
+    let mut garbage = sound.clone();
+    garbage[..256].fill(0x5a);
+    let text = b"this is not a store".to_vec();
+    let cut = sound[..sound.len() / 3].to_vec();
+    for damaged in [garbage, text, cut] {
+        let mut file = fs::File::create(&path).unwrap();
+        file.write_all(&damaged).unwrap();
+        drop(file);
+        let refused = RedbStorage::open(directory.path(), CACHE).err().unwrap();
+        assert!(matches!(refused, OpenError::Damaged { .. }), "{refused:?}");
+        assert_eq!(fs::read(&path).unwrap(), damaged, "the evidence is kept");
+    }
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = RedbStorage::open(directory.path(), CACHE).unwrap();
+    storage
+        .write(&mut |writer| {
+            writer.insert(
+                Table::Meta,
+                records::META_FORMAT,
+                &(FORMAT + 1).to_be_bytes(),
+            )?;
+            Ok(Finish::Commit)
+        })
+        .unwrap();
+    drop(storage);
+    assert!(matches!(
+        RedbStorage::open(directory.path(), CACHE),
+        Err(OpenError::TooNew {
+            found: 2,
+            known: 1,
+            ..
+        })
+    ));
+}

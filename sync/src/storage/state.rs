@@ -1,0 +1,435 @@
+//! What the tables mean together: state, dot index, feed, vector and digest, kept
+//! consistent by being changed in one transaction and only here.
+//!
+//! **Feed.** Every change that is taken in gets the next local position. Watchers
+//! and sinks read from a position on and see each change once, in order. The last
+//! [`FEED_LENGTH`] positions are kept; a reader that stood further back is told so.
+//!
+//! **Digest.** The sum mod 2^256 of `blake3(key, clock, dot)` over all entries,
+//! tombstones included. It does not depend on the order in which changes came, so
+//! two replicas with the same digest hold the same entries.
+
+use std::ops::ControlFlow;
+
+use super::records::{self, EntryRecord, FeedRecord};
+use super::{Reader, StoreError, Table, Writer};
+use crate::model::{
+    Change, Collection, Dot, Entry, Key, Origin, Seq, SeqRange, SeqSet, Timestamp, VersionVector,
+};
+
+/// How many positions of the feed are kept.
+pub const FEED_LENGTH: u64 = 262_144;
+
+/// Ends of the feed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FeedEnds {
+    /// The position of the latest change; 0 when there was none.
+    pub head: u64,
+    /// The latest position that is no longer there; 0 when all are.
+    pub floor: u64,
+}
+
+/// Order-independent fingerprint of a store's entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Digest([u64; 4]);
+
+impl Digest {
+    /// The digest's bytes, least significant first.
+    pub fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (chunk, limb) in bytes.chunks_exact_mut(8).zip(self.0) {
+            chunk.copy_from_slice(&limb.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let mut limbs = [0; 4];
+        for (limb, chunk) in limbs.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *limb = u64::from_le_bytes(*chunk);
+        }
+        Self(limbs)
+    }
+
+    fn add(&mut self, other: Digest) {
+        let mut carry = false;
+        for (limb, addend) in self.0.iter_mut().zip(other.0) {
+            (*limb, carry) = carrying_add(*limb, addend, carry);
+        }
+    }
+
+    fn subtract(&mut self, other: Digest) {
+        // a - b = a + !b + 1, mod 2^256.
+        let mut carry = true;
+        for (limb, subtrahend) in self.0.iter_mut().zip(other.0) {
+            (*limb, carry) = carrying_add(*limb, !subtrahend, carry);
+        }
+    }
+
+    fn of(key: &[u8], entry: &Entry) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(key.len() as u64).to_be_bytes());
+        hasher.update(key);
+        hasher.update(&entry.version.clock.0.to_be_bytes());
+        hasher.update(&records::encode_dot(entry.version.dot));
+        Self::from_bytes(hasher.finalize().as_bytes())
+    }
+}
+
+fn carrying_add(a: u64, b: u64, carry: bool) -> (u64, bool) {
+    let (sum, first) = a.overflowing_add(b);
+    let (sum, second) = sum.overflowing_add(u64::from(carry));
+    (sum, first | second)
+}
+
+/// What a store says about itself when it is opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Under which origin it writes.
+    pub origin: Origin,
+    /// The highest timestamp it issued or observed.
+    pub clock: Timestamp,
+    /// Its feed.
+    pub feed: FeedEnds,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// Reads the header; `None` in a store that was never begun.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn header(reader: &dyn Reader) -> Result<Option<Header>, StoreError> {
+    let Some(origin) = reader.get(Table::Meta, records::META_ORIGIN)? else {
+        return Ok(None);
+    };
+    let origin = records::decode_origin(Table::Meta, &origin)?;
+    let clock = Timestamp(u64::from_be_bytes(
+        meta(reader, records::META_CLOCK)?.unwrap_or_default(),
+    ));
+    let digest = Digest::from_bytes(&meta(reader, records::META_DIGEST)?.unwrap_or_default());
+    Ok(Some(Header {
+        origin,
+        clock,
+        feed: feed_ends(reader)?,
+        digest,
+    }))
+}
+
+/// Writes what changes with every transaction.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn set_header(writer: &mut dyn Writer, header: &Header) -> Result<(), StoreError> {
+    let mut set = |key, value: &[u8]| writer.insert(Table::Meta, key, value);
+    set(records::META_ORIGIN, &records::encode_origin(header.origin))?;
+    set(records::META_CLOCK, &header.clock.0.to_be_bytes())?;
+    set(records::META_DIGEST, &header.digest.to_bytes())?;
+    let mut feed = header.feed.head.to_be_bytes().to_vec();
+    feed.extend(header.feed.floor.to_be_bytes());
+    set(records::META_FEED, &feed)
+}
+
+/// Reads the ends of the feed.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn feed_ends(reader: &dyn Reader) -> Result<FeedEnds, StoreError> {
+    let bytes: [u8; 16] = meta(reader, records::META_FEED)?.unwrap_or_default();
+    let number = u128::from_be_bytes(bytes);
+    let half = |shift: u32| u64::try_from((number >> shift) & u128::from(u64::MAX)).unwrap_or(0);
+    Ok(FeedEnds {
+        head: half(64),
+        floor: half(0),
+    })
+}
+
+fn meta<const N: usize>(reader: &dyn Reader, key: &[u8]) -> Result<Option<[u8; N]>, StoreError> {
+    let damaged = StoreError::Damaged {
+        table: Table::Meta,
+        detail: "a value has the wrong length",
+    };
+    reader
+        .get(Table::Meta, key)?
+        .map(|bytes| bytes.try_into())
+        .transpose()
+        .map_err(|_| damaged)
+}
+
+/// Reads the version vector.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn vector(reader: &dyn Reader) -> Result<VersionVector, StoreError> {
+    let mut vector = VersionVector::default();
+    each(reader, Table::Vector, &[], None, |key, value| {
+        let origin = records::decode_origin(Table::Vector, key)?;
+        for range in records::decode_set(value)?.ranges() {
+            vector.insert_range(origin, range);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(vector)
+}
+
+/// Writes one origin's part of the version vector; `None` removes it.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn set_vector(
+    writer: &mut dyn Writer,
+    origin: Origin,
+    set: Option<&SeqSet>,
+) -> Result<(), StoreError> {
+    let key = records::encode_origin(origin);
+    match set {
+        Some(set) => writer.insert(Table::Vector, &key, &records::encode_set(set)),
+        None => writer.remove(Table::Vector, &key),
+    }
+}
+
+/// Reads one key.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn entry(reader: &dyn Reader, key: &Key) -> Result<Option<EntryRecord>, StoreError> {
+    reader
+        .get(Table::Entries, &records::encode_key(key))?
+        .map(|bytes| records::decode_entry(&bytes))
+        .transpose()
+}
+
+/// Puts a change in the place of what its key held (`current`), in the state, the
+/// dot index and the feed, and brings the header up to date (written later, by
+/// [`set_header`]).
+///
+/// # Errors
+/// [`StoreError`]; the transaction is lost then.
+pub fn apply(
+    writer: &mut dyn Writer,
+    header: &mut Header,
+    change: &Change,
+    current: Option<EntryRecord>,
+) -> Result<(), StoreError> {
+    let key = records::encode_key(&change.key);
+    if let Some(current) = current {
+        header.digest.subtract(Digest::of(&key, &current.entry));
+        writer.remove(Table::Dots, &records::encode_dot(current.entry.version.dot))?;
+        if current.position > header.feed.floor {
+            let position = current.position.to_be_bytes();
+            let superseded = records::encode_feed(&FeedRecord::Superseded(key.clone(), current));
+            writer.insert(Table::Feed, &position, &superseded)?;
+        }
+    }
+    header.feed.head += 1;
+    let position = header.feed.head;
+    header.digest.add(Digest::of(&key, &change.entry));
+    let record = EntryRecord {
+        entry: change.entry.clone(),
+        position,
+    };
+    writer.insert(
+        Table::Dots,
+        &records::encode_dot(change.entry.version.dot),
+        &key,
+    )?;
+    writer.insert(Table::Entries, &key, &records::encode_entry(&record))?;
+    writer.insert(
+        Table::Feed,
+        &position.to_be_bytes(),
+        &records::encode_feed(&FeedRecord::Live(key)),
+    )?;
+    // One position is given, at most one is taken away: the feed's length is
+    // bounded, and no single transaction has to clear a backlog.
+    if position - header.feed.floor > FEED_LENGTH {
+        header.feed.floor += 1;
+        writer.remove(Table::Feed, &header.feed.floor.to_be_bytes())?;
+    }
+    Ok(())
+}
+
+/// One change of the feed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FeedItem {
+    /// Its position.
+    pub position: u64,
+    /// The change.
+    pub change: Change,
+}
+
+/// Reads the changes after a position, at most `limit`, in order.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn feed_after(
+    reader: &dyn Reader,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<FeedItem>, StoreError> {
+    let mut items = Vec::new();
+    let Some(first) = after.checked_add(1) else {
+        return Ok(items);
+    };
+    if limit == 0 {
+        return Ok(items);
+    }
+    each(
+        reader,
+        Table::Feed,
+        &first.to_be_bytes(),
+        None,
+        |position, record| {
+            let damaged = |detail| StoreError::Damaged {
+                table: Table::Feed,
+                detail,
+            };
+            let position = position
+                .try_into()
+                .map_err(|_| damaged("a position has the wrong length"))?;
+            let (key, entry) = match records::decode_feed(record)? {
+                FeedRecord::Superseded(key, record) => (key, record.entry),
+                FeedRecord::Live(key) => {
+                    let record = reader.get(Table::Entries, &key)?;
+                    let record =
+                        record.ok_or(damaged("a position names a key that is not there"))?;
+                    (key, records::decode_entry(&record)?.entry)
+                }
+            };
+            let change = Change {
+                key: records::decode_key(&key)?,
+                entry,
+            };
+            items.push(FeedItem {
+                position: u64::from_be_bytes(position),
+                change,
+            });
+            Ok(if items.len() < limit {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        },
+    )?;
+    Ok(items)
+}
+
+/// The live writes of one origin within a range of sequence numbers, ascending.
+/// `take` says whether to go on after each.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn live_writes(
+    reader: &dyn Reader,
+    origin: Origin,
+    range: SeqRange,
+    take: &mut dyn FnMut(Seq, Change) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let from = records::encode_dot(Dot {
+        origin,
+        seq: range.first,
+    });
+    let damaged = |detail| StoreError::Damaged {
+        table: Table::Dots,
+        detail,
+    };
+    each(reader, Table::Dots, &from, None, |dot, key| {
+        let dot = records::decode_dot(dot)?;
+        if dot.origin != origin || dot.seq > range.last {
+            return Ok(ControlFlow::Break(()));
+        }
+        let record = reader.get(Table::Entries, key)?;
+        let record = record.ok_or(damaged("a dot names a key that is not there"))?;
+        let entry = records::decode_entry(&record)?.entry;
+        if entry.version.dot != dot {
+            return Err(damaged("a dot names a key of another version"));
+        }
+        Ok(take(
+            dot.seq,
+            Change {
+                key: records::decode_key(key)?,
+                entry,
+            },
+        ))
+    })
+}
+
+/// A page of the documents of a collection, in order of their keys: those whose
+/// names begin with `prefix` and come after `after`, at most `limit`, without
+/// deleted ones.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn documents(
+    reader: &dyn Reader,
+    collection: &Collection,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Change>, StoreError> {
+    let begin = records::encode_prefix(collection, prefix);
+    let mut from = begin.clone();
+    if let Some(after) = after {
+        // The smallest key after `after`, where that lies beyond the prefix's start.
+        let mut next = records::encode_prefix(collection, after);
+        next.push(0);
+        from = from.max(next);
+    }
+    let mut page = Vec::new();
+    if limit == 0 {
+        return Ok(page);
+    }
+    each(reader, Table::Entries, &from, None, |key, record| {
+        if !key.starts_with(&begin) {
+            return Ok(ControlFlow::Break(()));
+        }
+        let entry = records::decode_entry(record)?.entry;
+        if !entry.is_tombstone() {
+            page.push(Change {
+                key: records::decode_key(key)?,
+                entry,
+            });
+        }
+        Ok(if page.len() < limit {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
+    })?;
+    Ok(page)
+}
+
+/// Every entry with its key, tombstones included, in order: for comparison in tests.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn dump(reader: &dyn Reader) -> Result<Vec<Change>, StoreError> {
+    let mut all = Vec::new();
+    each(reader, Table::Entries, &[], None, |key, record| {
+        let entry = records::decode_entry(record)?.entry;
+        all.push(Change {
+            key: records::decode_key(key)?,
+            entry,
+        });
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(all)
+}
+
+/// A scan whose visitor can fail.
+fn each(
+    reader: &dyn Reader,
+    table: Table,
+    from: &[u8],
+    to: Option<&[u8]>,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    let mut outcome = Ok(());
+    reader.scan(table, from, to, &mut |key, value| match visit(key, value) {
+        Ok(flow) => flow,
+        Err(error) => {
+            outcome = Err(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    outcome
+}
