@@ -1,0 +1,80 @@
+//! What a run is made of.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// The options of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// How many replicas.
+    pub(crate) replicas: usize,
+    /// How long clients write and faults happen.
+    pub(crate) turmoil: Duration,
+    /// Mean pause between two writes, over all replicas.
+    pub(crate) write_pause: Duration,
+    /// How many keys they write to; few, so that writes meet.
+    pub(crate) keys: usize,
+    /// Probability that a message is lost.
+    pub(crate) loss: f64,
+    /// Probability that a message arrives twice.
+    pub(crate) duplication: f64,
+    /// Whether messages overtake each other, which those of one connection never do.
+    /// Only while there is turmoil: a pull relies on the order of its chunks.
+    pub(crate) reordering: bool,
+    /// Longest delay of a message; the shortest is a tenth of a millisecond.
+    pub(crate) delay_max: Duration,
+    /// Longest time that a commit takes.
+    pub(crate) commit_max: Duration,
+    /// Probability that a commit fails and leaves nothing.
+    pub(crate) commit_failure: f64,
+    /// Mean pause between two crashes.
+    pub(crate) crash_pause: Duration,
+    /// Mean pause between two partitions; one lasts half as long on average.
+    pub(crate) partition_pause: Duration,
+    /// How far apart the wall clocks are at most.
+    pub(crate) clock_spread: Duration,
+    /// Probability that a replica restarts with its clock a little further back.
+    pub(crate) clock_steps_back: f64,
+    /// Changes in a chunk of a pull; few, so that pulls take several.
+    pub(crate) chunk_changes: usize,
+}
+
+impl Options {
+    /// Draws the options of a seed.
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed ^ 0x5eed_0f0f);
+        let calm = random.random_bool(0.2);
+        let millis = Duration::from_millis;
+        Self {
+            replicas: random.random_range(3..=7),
+            turmoil: Duration::from_secs(random.random_range(5..=15)),
+            write_pause: millis(random.random_range(5..=60)),
+            keys: random.random_range(3..=80),
+            loss: if calm {
+                0.0
+            } else {
+                random.random_range(0.0..0.3)
+            },
+            duplication: if calm {
+                0.0
+            } else {
+                random.random_range(0.0..0.2)
+            },
+            reordering: random.random_bool(0.5),
+            delay_max: millis(random.random_range(1..=150)),
+            commit_max: millis(random.random_range(1..=20)),
+            commit_failure: if calm {
+                0.0
+            } else {
+                random.random_range(0.0..0.05)
+            },
+            crash_pause: millis(random.random_range(700..=6000)),
+            partition_pause: millis(random.random_range(1000..=6000)),
+            clock_spread: millis(random.random_range(0..=20_000)),
+            clock_steps_back: 0.3,
+            chunk_changes: random.random_range(1..=40),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The tests.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use basic_sync::protocol::{AckTarget, Counters};
+use basic_sync::storage::{read, state};
+use bytes::Bytes;
+
+use crate::options::Options;
+use crate::world::{World, key};
+
+/// How many seeds a run covers unless `SIMULATION_SEEDS` says otherwise.
+const SEEDS: u64 = 300;
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")),
+    )
+}
+
+/// Runs one seed; on failure says how to replay it.
+fn run(seed: u64) -> World {
+    let options = Options::draw(seed);
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, options.clone());
+        world.run_whole();
+        world
+    }));
+    outcome.unwrap_or_else(|panic| {
+        eprintln!(
+            "seed {seed} failed with {options:?}\nreplay: SIMULATION_SEED={seed} \
+             cargo nextest run -p basic-tests --test simulation many_seeds"
+        );
+        resume_unwind(panic)
+    })
+}
+
+#[test]
+fn many_seeds_of_all_faults_together_keep_every_invariant() {
+    if let Some(seed) = from_environment("SIMULATION_SEED") {
+        run(seed);
+        return;
+    }
+    let seeds = from_environment("SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let mut sum = Sometimes::default();
+    for seed in 0..seeds {
+        sum.add(&run(seed));
+    }
+    println!("{seeds} seeds: {sum:?}");
+    sum.check();
+}
+
+/// What must have happened at least once, or the run has tested too little.
+#[derive(Debug, Default)]
+struct Sometimes {
+    acknowledged: u64,
+    taken_in: u64,
+    superseded: u64,
+    repeated: u64,
+    pulls_completed: u64,
+    pulls_abandoned: u64,
+    pulls_refused: u64,
+    commits_failed: u64,
+    messages_lost: u64,
+}
+
+impl Sometimes {
+    fn add(&mut self, world: &World) {
+        let Counters {
+            taken_in,
+            superseded,
+            repeated,
+            ..
+        } = world.counters();
+        let Counters {
+            pulls_completed,
+            pulls_abandoned,
+            pulls_refused,
+            ..
+        } = world.counters();
+        self.acknowledged += world.history.writes_acknowledged;
+        self.taken_in += taken_in;
+        self.superseded += superseded;
+        self.repeated += repeated;
+        self.pulls_completed += pulls_completed;
+        self.pulls_abandoned += pulls_abandoned;
+        self.pulls_refused += pulls_refused;
+        self.commits_failed += world.commits_failed;
+        self.messages_lost += world.messages_lost;
+    }
+
+    fn check(&self) {
+        for (what, count) in [
+            ("a write was acknowledged", self.acknowledged),
+            ("a change was taken in", self.taken_in),
+            ("a change had been superseded on the way", self.superseded),
+            ("a change came twice", self.repeated),
+            ("a pull was completed", self.pulls_completed),
+            ("a pull was given up", self.pulls_abandoned),
+            ("a pull was turned away", self.pulls_refused),
+            ("a commit failed", self.commits_failed),
+            ("a message was lost", self.messages_lost),
+        ] {
+            assert!(count > 0, "it never happened that {what}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 1000..1005 {
+        assert_eq!(run(seed).trace(), run(seed).trace(), "seed {seed}");
+    }
+}
+
+/// No faults but those of the scenario.
+fn quiet(replicas: usize) -> Options {
+    Options {
+        replicas,
+        loss: 0.0,
+        duplication: 0.0,
+        reordering: false,
+        delay_max: Duration::from_millis(2),
+        commit_max: Duration::from_millis(1),
+        commit_failure: 0.0,
+        clock_spread: Duration::ZERO,
+        clock_steps_back: 0.0,
+        ..Options::draw(0)
+    }
+}
+
+fn document(text: &str) -> Option<Bytes> {
+    Some(Bytes::from(format!("{{\"text\":\"{text}\"}}")))
+}
+
+#[test]
+fn a_replica_that_was_cut_off_gets_what_it_missed_and_gives_what_it_wrote() {
+    let mut world = World::new(1, quiet(3));
+    world.run_until(Duration::from_secs(1));
+    world.isolate(&[2]);
+    world.write(0, vec![(key(1), document("from 0"))], AckTarget::Local);
+    world.write(2, vec![(key(2), document("from 2"))], AckTarget::Local);
+    world.write(
+        0,
+        vec![(key(1), document("from 0, again"))],
+        AckTarget::Local,
+    );
+    world.run_until(Duration::from_secs(5));
+    let absent = read(world.disk(2), |reader| state::entry(reader, &key(1))).unwrap();
+    assert_eq!(absent, None, "the cut holds");
+    world.heal();
+    world.settle();
+    world.check_end();
+}
+
+/// Trap (a): node 1 misses a write and the one that supersedes it; a pull must not
+/// let it believe that it has the first before it has the second.
+#[test]
+fn a_superseded_write_is_not_claimed_before_its_successor_has_come() {
+    let mut options = quiet(3);
+    options.chunk_changes = 1;
+    let mut world = World::new(2, options);
+    world.run_until(Duration::from_secs(1));
+    world.isolate(&[1]);
+    for number in 0..40 {
+        world.write(0, vec![(key(number), document("first"))], AckTarget::Local);
+    }
+    world.run_until(Duration::from_secs(2));
+    world.heal();
+    // While node 1 pulls, node 2 goes on superseding what the scan has yet to reach.
+    for round in 0..60 {
+        let number = 39 - round % 40;
+        world.write(2, vec![(key(number), document("second"))], AckTarget::Local);
+        world.run_until(Duration::from_millis(2_000 + 40 * (round as u64 + 1)));
+        if round % 7 == 0 {
+            world.crash(1);
+            world.start(1);
+        }
+    }
+    world.settle();
+    world.check_end();
+}
+
+/// Trap (b): a data directory restored from an old copy must not give its old
+/// numbers to new writes, also not to those made before it hears from its peers.
+#[test]
+fn a_restored_old_copy_writes_under_a_new_origin_and_loses_nothing() {
+    let mut world = World::new(3, quiet(3));
+    world.run_until(Duration::from_secs(1));
+    world.write(
+        0,
+        vec![(key(1), document("before the copy"))],
+        AckTarget::Local,
+    );
+    world.run_until(Duration::from_secs(2));
+    let copy = world.disk(0).fork();
+    for number in 2..8 {
+        world.write(
+            0,
+            vec![(key(number), document("after the copy"))],
+            AckTarget::Local,
+        );
+    }
+    world.run_until(Duration::from_secs(4));
+    world.crash(0);
+    world.replace_disk(0, copy);
+    world.history.forget_watch(0);
+    // Alone with its old copy, it takes writes before a peer can warn it.
+    world.isolate(&[0]);
+    world.start(0);
+    world.write(0, vec![(key(100), document("in doubt"))], AckTarget::Local);
+    world.write(0, vec![(key(3), document("in doubt"))], AckTarget::Local);
+    world.run_until(Duration::from_secs(6));
+    world.heal();
+    world.settle();
+    assert!(world.counters().epochs_begun > 0, "a new epoch was begun");
+    world.check_end();
+    for (number, text) in [(100, "in doubt"), (3, "in doubt"), (5, "after the copy")] {
+        let held = read(world.disk(1), |reader| state::entry(reader, &key(number))).unwrap();
+        assert_eq!(held.unwrap().entry.value, document(text), "key {number}");
+    }
+}
+
+#[test]
+fn a_write_that_asks_for_all_peers_is_answered_when_they_have_it() {
+    let mut world = World::new(4, quiet(3));
+    world.run_until(Duration::from_secs(1));
+    let before = world.history.writes_acknowledged;
+    world.write(0, vec![(key(1), document("everywhere"))], AckTarget::All);
+    world.run_until(Duration::from_millis(1_200));
+    assert_eq!(world.history.writes_acknowledged, before + 1);
+    world.isolate(&[0]);
+    world.write(0, vec![(key(2), document("nowhere else"))], AckTarget::All);
+    world.run_until(Duration::from_secs(3));
+    assert_eq!(
+        world.history.writes_acknowledged,
+        before + 1,
+        "nobody has it yet"
+    );
+    world.run_until(Duration::from_secs(4));
+    assert_eq!(
+        world.history.writes_acknowledged,
+        before + 2,
+        "time ran out; it is durable here"
+    );
+    world.heal();
+    world.settle();
+    world.check_end();
+}

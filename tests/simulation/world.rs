@@ -1,0 +1,604 @@
+//! Virtual time, the network, disks and crashes.
+//!
+//! Everything that happens is an event at a moment. A replica takes in what has
+//! arrived when its disk is free, as the driver does: one commit for all of it, and
+//! outputs only after the commit. A crash loses the inbox and the outputs that were
+//! not sent yet, and keeps the disk.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use basic_sync::model::{Change, Collection, Key, PeerId, ReplicaId};
+use basic_sync::protocol::{
+    AckTarget, Condition, Config, Counters, Input, Message, Now, Operation, Output, Replica,
+    RequestId, WriteRefused, WriteRequest, commit,
+};
+use basic_sync::storage::{
+    Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
+};
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::history::History;
+use crate::options::Options;
+
+/// Wall-clock time at which every run begins, in milliseconds since 1970.
+const BEGIN_MS: u64 = 1_700_000_000_000;
+
+/// Something that happens.
+#[derive(Debug)]
+enum Event {
+    /// A message arrives.
+    Deliver {
+        from: usize,
+        to: usize,
+        message: Message,
+    },
+    /// The disk of a replica is free, and its inbox is taken in. Void if it crashed since.
+    Commit { replica: usize, life: u64 },
+    /// The deadline of a replica. Void if it crashed since.
+    Tick { replica: usize, life: u64 },
+    /// A client writes.
+    Write,
+    /// Some replica crashes.
+    Crash,
+    /// A crashed replica starts again.
+    Start { replica: usize },
+    /// Some replicas are cut off from the others.
+    Partition,
+    /// All can reach each other again.
+    Heal,
+}
+
+struct Node {
+    disk: MemoryStorage,
+    /// `None` while it is down.
+    replica: Option<Replica>,
+    /// Counts its starts.
+    life: u64,
+    inbox: Vec<Input>,
+    committing: bool,
+    next_tick: Duration,
+    /// Its wall clock's offset from the beginning of the run, in milliseconds.
+    clock_offset: i64,
+}
+
+/// One run.
+pub(crate) struct World {
+    options: Options,
+    random: StdRng,
+    now: Duration,
+    events: BinaryHeap<Reverse<(Duration, u64)>>,
+    pending: HashMap<u64, Event>,
+    next_event: u64,
+    nodes: Vec<Node>,
+    /// `cut[a][b]`: messages from a to b are lost.
+    cut: Vec<Vec<bool>>,
+    /// `last_arrival[a][b]`: when the latest message from a arrives at b.
+    last_arrival: Vec<Vec<Duration>>,
+    turmoil: bool,
+    next_request: u64,
+    pub(crate) history: History,
+    trace: DefaultHasher,
+    /// Counters of replicas that have crashed.
+    past: Counters,
+    pub(crate) commits_failed: u64,
+    pub(crate) messages_lost: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, options: Options) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let spread = i64::try_from(options.clock_spread.as_millis()).unwrap_or(0);
+        let nodes = (0..options.replicas)
+            .map(|_| Node {
+                disk: MemoryStorage::default(),
+                replica: None,
+                life: 0,
+                inbox: Vec::new(),
+                committing: false,
+                next_tick: Duration::MAX,
+                clock_offset: random.random_range(0..=spread),
+            })
+            .collect();
+        let cut = vec![vec![false; options.replicas]; options.replicas];
+        let last_arrival = vec![vec![Duration::ZERO; options.replicas]; options.replicas];
+        let mut world = Self {
+            random,
+            now: Duration::ZERO,
+            events: BinaryHeap::new(),
+            pending: HashMap::new(),
+            next_event: 0,
+            nodes,
+            cut,
+            last_arrival,
+            turmoil: true,
+            next_request: 0,
+            history: History::default(),
+            trace: DefaultHasher::new(),
+            past: Counters::default(),
+            commits_failed: 0,
+            messages_lost: 0,
+            options,
+        };
+        for replica in 0..world.nodes.len() {
+            world.start(replica);
+        }
+        world
+    }
+
+    /// Runs the options' turmoil, then calm, then checks the end.
+    pub(crate) fn run_whole(&mut self) {
+        self.at(Duration::ZERO, Event::Write);
+        self.after_about(self.options.crash_pause, Event::Crash);
+        self.after_about(self.options.partition_pause, Event::Partition);
+        self.run_until(self.options.turmoil);
+        self.calm();
+        self.settle();
+        self.check_end();
+    }
+
+    /// Ends all faults: every replica runs and reaches every other.
+    pub(crate) fn calm(&mut self) {
+        self.turmoil = false;
+        self.heal();
+        for replica in 0..self.nodes.len() {
+            if self.nodes[replica].replica.is_none() {
+                self.start(replica);
+            }
+        }
+    }
+
+    /// Lets replicas talk for as long as convergence may take.
+    pub(crate) fn settle(&mut self) {
+        self.run_until(self.now + Duration::from_secs(10));
+    }
+
+    /// Checks that the replicas have converged to what clients were promised.
+    pub(crate) fn check_end(&mut self) {
+        for replica in 0..self.nodes.len() {
+            self.watch(replica);
+        }
+        let dumps: Vec<Vec<Change>> = self
+            .nodes
+            .iter()
+            .map(|node| read(&node.disk, state::dump).expect("memory does not fail"))
+            .collect();
+        self.history.check_end(&dumps);
+        let status: Vec<_> = self
+            .nodes
+            .iter()
+            .flat_map(|node| &node.replica)
+            .map(Replica::status)
+            .collect();
+        for one in &status {
+            assert_eq!(
+                one.digest, status[0].digest,
+                "invariant 2: the digests differ"
+            );
+            assert!(
+                one.peers.iter().all(|peer| peer.behind == 0),
+                "{:?}",
+                one.peers
+            );
+        }
+    }
+
+    /// What all replicas did, over all their lives.
+    pub(crate) fn counters(&self) -> Counters {
+        let living = self.nodes.iter().flat_map(|node| &node.replica);
+        living.fold(self.past, |sum, replica| {
+            add(sum, replica.status().counters)
+        })
+    }
+
+    /// A fingerprint of everything that has happened.
+    pub(crate) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// The disk of a replica.
+    pub(crate) fn disk(&self, replica: usize) -> &MemoryStorage {
+        &self.nodes[replica].disk
+    }
+
+    /// Puts another disk into a replica that is down.
+    pub(crate) fn replace_disk(&mut self, replica: usize, disk: MemoryStorage) {
+        assert!(
+            self.nodes[replica].replica.is_none(),
+            "only a stopped replica's disk is replaced"
+        );
+        self.nodes[replica].disk = disk;
+    }
+
+    /// A replica crashes, with whatever it had not yet committed or sent.
+    pub(crate) fn crash(&mut self, replica: usize) {
+        let node = &mut self.nodes[replica];
+        if let Some(gone) = node.replica.take() {
+            self.past = add(self.past, gone.status().counters);
+        }
+        node.inbox.clear();
+        node.committing = false;
+    }
+
+    /// A replica starts from its disk.
+    pub(crate) fn start(&mut self, replica: usize) {
+        if self.random.random_bool(self.options.clock_steps_back) {
+            self.nodes[replica].clock_offset -= self.random.random_range(0..2_000);
+        }
+        let config = Config {
+            chunk_changes: self.options.chunk_changes,
+            ..Config::default()
+        };
+        let seed = self.random.random();
+        let identity = ReplicaId([u8::try_from(replica).expect("few replicas") + 1; 16]);
+        let now = self.time_of(replica);
+        let node = &mut self.nodes[replica];
+        let opened = Replica::open(&node.disk, config, identity, now, seed);
+        node.replica = Some(opened.expect("memory does not fail"));
+        node.life += 1;
+        node.next_tick = Duration::MAX;
+        for peer in (0..self.nodes.len()).filter(|peer| *peer != replica) {
+            self.input(replica, Input::LinkUp(name(peer)));
+            if self.nodes[peer].replica.is_some() {
+                self.input(peer, Input::LinkDown(name(replica)));
+                self.input(peer, Input::LinkUp(name(replica)));
+            }
+        }
+    }
+
+    /// A client writes to a replica; the id of its request.
+    pub(crate) fn write(
+        &mut self,
+        replica: usize,
+        writes: Vec<(Key, Option<Bytes>)>,
+        acks: AckTarget,
+    ) -> RequestId {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        let (keys, values) = writes.iter().cloned().unzip();
+        self.history.attempt(id, keys, values);
+        let operation = |(key, value)| Operation {
+            key,
+            value,
+            condition: Condition::Always,
+        };
+        let operations = writes.into_iter().map(operation).collect();
+        let acks_timeout = Duration::from_secs(2);
+        self.input(
+            replica,
+            Input::Write(WriteRequest {
+                id,
+                operations,
+                acks,
+                acks_timeout,
+            }),
+        );
+        id
+    }
+
+    /// Lets events happen up to a moment.
+    pub(crate) fn run_until(&mut self, end: Duration) {
+        while let Some(Reverse((at, id))) = self.events.peek().copied() {
+            if at > end {
+                break;
+            }
+            self.events.pop();
+            self.now = at;
+            if let Some(event) = self.pending.remove(&id) {
+                self.happen(event);
+            }
+        }
+        self.now = end;
+    }
+
+    /// Cuts a set of replicas off from the others, in both directions.
+    pub(crate) fn isolate(&mut self, island: &[usize]) {
+        for a in 0..self.nodes.len() {
+            for b in 0..self.nodes.len() {
+                self.cut[a][b] = island.contains(&a) != island.contains(&b);
+            }
+        }
+    }
+
+    /// Ends every cut.
+    pub(crate) fn heal(&mut self) {
+        self.cut.iter_mut().flatten().for_each(|cut| *cut = false);
+    }
+
+    fn happen(&mut self, event: Event) {
+        (self.now.as_micros(), format!("{event:?}")).hash(&mut self.trace);
+        match event {
+            Event::Deliver { from, to, message } => {
+                if !self.cut[from][to] {
+                    self.input(to, Input::Message(name(from), message));
+                }
+            }
+            Event::Commit { replica, life } if self.nodes[replica].life == life => {
+                self.commit(replica, None);
+            }
+            Event::Tick { replica, life } if self.nodes[replica].life == life => {
+                self.nodes[replica].next_tick = Duration::MAX;
+                self.input(replica, Input::Tick);
+            }
+            Event::Commit { .. } | Event::Tick { .. } => {}
+            Event::Write if self.turmoil => {
+                self.client_writes();
+                self.after_about(self.options.write_pause, Event::Write);
+            }
+            Event::Crash if self.turmoil => {
+                self.some_replica_crashes();
+                self.after_about(self.options.crash_pause, Event::Crash);
+            }
+            Event::Partition if self.turmoil => {
+                let island: Vec<usize> = (0..self.nodes.len())
+                    .filter(|_| self.random.random_bool(0.4))
+                    .collect();
+                self.isolate(&island);
+                // Now and then a cut is one-way.
+                if self.random.random_bool(0.3) {
+                    for a in 0..self.nodes.len() {
+                        for b in 0..a {
+                            self.cut[a][b] = false;
+                        }
+                    }
+                }
+                self.after_about(self.options.partition_pause / 2, Event::Heal);
+            }
+            Event::Heal if self.turmoil => {
+                self.heal();
+                self.after_about(self.options.partition_pause, Event::Partition);
+            }
+            Event::Start { replica } => {
+                if self.nodes[replica].replica.is_none() {
+                    self.start(replica);
+                }
+            }
+            Event::Write | Event::Crash | Event::Partition | Event::Heal => {}
+        }
+    }
+
+    fn client_writes(&mut self) {
+        let replica = self.random.random_range(0..self.nodes.len());
+        if self.nodes[replica].replica.is_none() {
+            return;
+        }
+        self.client_reads(replica);
+        let operations = if self.random.random_bool(0.2) {
+            self.random.random_range(2..6)
+        } else {
+            1
+        };
+        let mut writes = BTreeMap::new();
+        for _ in 0..operations {
+            let name = self.random.random_range(0..self.options.keys);
+            let value = format!("{{\"n\":{}}}", self.next_request + 1);
+            let held = read(&self.nodes[replica].disk, |reader| {
+                state::entry(reader, &key(name))
+            });
+            let live = held
+                .expect("memory does not fail")
+                .is_some_and(|held| !held.entry.is_tombstone());
+            let delete = live && self.random.random_bool(0.25);
+            writes.insert(key(name), (!delete).then(|| Bytes::from(value)));
+        }
+        let acks = match self.random.random_range(0..10) {
+            0 => AckTarget::Peers(1),
+            1 => AckTarget::All,
+            _ => AckTarget::Local,
+        };
+        self.write(replica, writes.into_iter().collect(), acks);
+    }
+
+    fn client_reads(&mut self, replica: usize) {
+        let key = key(self.random.random_range(0..self.options.keys));
+        let held = read(&self.nodes[replica].disk, |reader| {
+            state::entry(reader, &key)
+        });
+        let version = held
+            .expect("memory does not fail")
+            .map(|held| held.entry.version);
+        self.history.read(replica, &key, version);
+    }
+
+    fn some_replica_crashes(&mut self) {
+        let replica = self.random.random_range(0..self.nodes.len());
+        if self.nodes[replica].replica.is_none() {
+            return;
+        }
+        // Half of the crashes come after a commit, between two of its outputs.
+        if self.random.random_bool(0.5) {
+            let sent = self.random.random_range(0..6);
+            self.commit(replica, Some(sent));
+        }
+        self.crash(replica);
+        let pause = self.random.random_range(1..3_000);
+        self.at(
+            self.now + Duration::from_millis(pause),
+            Event::Start { replica },
+        );
+    }
+
+    /// Puts something into a replica's inbox; it is taken in when the disk is free.
+    fn input(&mut self, replica: usize, input: Input) {
+        let node = &mut self.nodes[replica];
+        if node.replica.is_none() {
+            return;
+        }
+        node.inbox.push(input);
+        if !node.committing {
+            node.committing = true;
+            let life = node.life;
+            let micros = u64::try_from(self.options.commit_max.as_micros()).unwrap_or(1);
+            let pause = Duration::from_micros(self.random.random_range(0..micros));
+            self.at(self.now + pause, Event::Commit { replica, life });
+        }
+    }
+
+    /// Takes in the inbox of a replica, and sends the outputs, or only the first
+    /// `sent` of them.
+    fn commit(&mut self, replica: usize, sent: Option<usize>) {
+        let now = self.time_of(replica);
+        let fails = self.turmoil && self.random.random_bool(self.options.commit_failure);
+        let node = &mut self.nodes[replica];
+        node.committing = false;
+        let inputs = std::mem::take(&mut node.inbox);
+        let Some(core) = &mut node.replica else {
+            return;
+        };
+        let outcome = if fails {
+            commit(core, &FailingStorage { disk: &node.disk }, now, inputs)
+        } else {
+            commit(core, &node.disk, now, inputs)
+        };
+        let deadline = core.next_deadline();
+        let outputs = match outcome {
+            Ok(outputs) => outputs,
+            Err(_) => {
+                self.commits_failed += 1;
+                Vec::new()
+            }
+        };
+        for output in outputs.into_iter().take(sent.unwrap_or(usize::MAX)) {
+            self.output(replica, output);
+        }
+        self.watch(replica);
+        let node = &mut self.nodes[replica];
+        if deadline < node.next_tick {
+            node.next_tick = deadline;
+            let life = node.life;
+            self.at(deadline.max(self.now), Event::Tick { replica, life });
+        }
+    }
+
+    fn output(&mut self, replica: usize, output: Output) {
+        match output {
+            Output::Reply(id, Ok(receipt)) => self.history.acknowledge(id, &receipt),
+            Output::Reply(_, Err(WriteRefused::NotFound(_))) => {}
+            Output::Reply(id, Err(refused)) => panic!("{id:?} was refused: {refused}"),
+            Output::Send(peer, message) => {
+                let to = (0..self.nodes.len()).find(|to| name(*to) == peer);
+                self.send(replica, to.expect("a known peer"), message);
+            }
+            Output::Broadcast(message) => {
+                if let Message::Push { changes } = &message {
+                    self.history.push(changes);
+                }
+                for to in (0..self.nodes.len()).filter(|to| *to != replica) {
+                    self.send(replica, to, message.clone());
+                }
+            }
+            Output::Refused { peer, reason } => panic!("{replica} refused {peer}: {reason}"),
+            Output::NewEpoch { .. } => {}
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: Message) {
+        let copies = match () {
+            () if self.turmoil && self.random.random_bool(self.options.loss) => 0,
+            () if self.turmoil && self.random.random_bool(self.options.duplication) => 2,
+            () => 1,
+        };
+        if copies == 0 {
+            self.messages_lost += 1;
+        }
+        for _ in 0..copies {
+            let longest = u64::try_from(self.options.delay_max.as_micros()).unwrap_or(1_000);
+            let delay = Duration::from_micros(self.random.random_range(100..=longest));
+            let mut arrival = self.now + delay;
+            if !(self.turmoil && self.options.reordering) {
+                arrival = arrival.max(self.last_arrival[from][to] + Duration::from_nanos(1));
+            }
+            self.last_arrival[from][to] = arrival.max(self.last_arrival[from][to]);
+            let message = message.clone();
+            self.at(arrival, Event::Deliver { from, to, message });
+        }
+    }
+
+    fn watch(&mut self, replica: usize) {
+        let after = self.history.watched_to(replica);
+        let items = read(&self.nodes[replica].disk, |reader| {
+            state::feed_after(reader, after, usize::MAX)
+        });
+        self.history
+            .watch(replica, &items.expect("memory does not fail"));
+    }
+
+    fn time_of(&self, replica: usize) -> Now {
+        let elapsed_ms = u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
+        let wall_ms =
+            (BEGIN_MS + elapsed_ms).saturating_add_signed(self.nodes[replica].clock_offset);
+        Now {
+            wall_ms,
+            elapsed: self.now,
+        }
+    }
+
+    fn at(&mut self, when: Duration, event: Event) {
+        self.next_event += 1;
+        self.pending.insert(self.next_event, event);
+        self.events.push(Reverse((when, self.next_event)));
+    }
+
+    fn after_about(&mut self, pause: Duration, event: Event) {
+        let factor = self.random.random_range(0.1..2.0);
+        self.at(self.now + pause.mul_f64(factor), event);
+    }
+}
+
+/// The name under which replicas know the replica with this number.
+pub(crate) fn name(replica: usize) -> PeerId {
+    PeerId::new(&format!("n{replica}"))
+}
+
+/// The key with this number.
+pub(crate) fn key(number: usize) -> Key {
+    let collection = Collection::new("users").expect("a sound name");
+    Key::new(collection, &format!("k{number}")).expect("a sound name")
+}
+
+fn add(a: Counters, b: Counters) -> Counters {
+    Counters {
+        written: a.written + b.written,
+        taken_in: a.taken_in + b.taken_in,
+        superseded: a.superseded + b.superseded,
+        repeated: a.repeated + b.repeated,
+        pulls_begun: a.pulls_begun + b.pulls_begun,
+        pulls_completed: a.pulls_completed + b.pulls_completed,
+        pulls_abandoned: a.pulls_abandoned + b.pulls_abandoned,
+        pulls_served: a.pulls_served + b.pulls_served,
+        pulls_refused: a.pulls_refused + b.pulls_refused,
+        clocks_refused: a.clocks_refused + b.clocks_refused,
+        epochs_begun: a.epochs_begun + b.epochs_begun,
+    }
+}
+
+/// A disk whose next commit fails after all the work was done.
+struct FailingStorage<'d> {
+    disk: &'d MemoryStorage,
+}
+
+impl Storage for FailingStorage<'_> {
+    fn read(
+        &self,
+        work: &mut dyn FnMut(&dyn Reader) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.disk.read(work)
+    }
+
+    fn write(
+        &self,
+        work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.disk.write(&mut |writer| {
+            work(writer)?;
+            Err(StoreError::Damaged {
+                table: Table::Meta,
+                detail: "the disk failed on purpose",
+            })
+        })
+    }
+}
