@@ -1,0 +1,306 @@
+//! The front door: join a cluster, look at it, speak to it, leave it.
+//!
+//! [`Cluster`] is a handle that clones cheaply; all clones speak to the one
+//! gossip thread, which [`Cluster::join`] starts. Reading (members, events,
+//! diagnostics) never waits for that thread. When the last handle is dropped the
+//! thread stops without a word, which to the others is a crash: an agent that
+//! stops in order calls [`Cluster::leave`].
+
+use std::fmt;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::thread;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::diagnostics::Diagnostics;
+use crate::diagnostics::journal::Journal;
+use crate::error::{JoinError, LeaveError, MetadataError};
+use crate::event::{EVENTS_BUFFERED, Event, EventStream};
+use crate::gossip::{Command, Desired, Driver, DriverChannels, Shared};
+use crate::heartbeat::HeartbeatTable;
+use crate::identity::Identity;
+use crate::leave::LeaveReport;
+use crate::member::Members;
+use crate::metadata::Metadata;
+use crate::seeds::Seeds;
+use crate::transport::endpoint::{Endpoint, EndpointConfig};
+use crate::transport::keyring::Keyring;
+use crate::transport::large_frames::LargeFrameLink;
+
+/// A handle to this node's membership in its cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    identity: Identity,
+    keyring: Keyring,
+    shared: Arc<Shared>,
+    events: broadcast::WeakSender<Event>,
+    desired: watch::Sender<Desired>,
+    applied: watch::Receiver<u64>,
+    commands: mpsc::Sender<Command>,
+    ended: watch::Receiver<()>,
+}
+
+impl Cluster {
+    /// Starts gossip on `socket`, which is bound already, and announces
+    /// `metadata`. Returns when this node is a member of its own cluster; others
+    /// appear as they are found.
+    ///
+    /// `link` carries frames that are too large for a datagram; without it they
+    /// go as datagrams that the network may cut.
+    ///
+    /// # Errors
+    /// [`JoinError`]; nothing runs then.
+    pub async fn join(
+        config: Config,
+        keyring: Keyring,
+        socket: UdpSocket,
+        metadata: Metadata,
+        link: Option<LargeFrameLink>,
+    ) -> Result<Cluster, JoinError> {
+        config.check()?;
+        metadata.check().map_err(JoinError::Metadata)?;
+        let seeds = Seeds::parse(&config.seeds)?;
+        let failed = |what| move |source| JoinError::Start { what, source };
+        socket
+            .set_nonblocking(true)
+            .map_err(failed("making the socket non-blocking"))?;
+
+        let journal = Arc::new(Journal::default());
+        let shared = Arc::new(Shared {
+            members: ArcSwap::default(),
+            changes: watch::channel(Arc::default()).0,
+            journal: Arc::clone(&journal),
+        });
+        let (events, _) = broadcast::channel(EVENTS_BUFFERED);
+        let (desired, _) = watch::channel(Desired {
+            metadata,
+            revision: 0,
+            leaving: false,
+        });
+        let (applied, applied_changes) = watch::channel(0);
+        let (commands, command_queue) = mpsc::channel(COMMANDS_BUFFERED);
+        let (running, ended) = watch::channel(());
+        let (ready, started) = oneshot::channel();
+
+        let cluster = Cluster {
+            identity: config.identity.clone(),
+            keyring: keyring.clone(),
+            shared: Arc::clone(&shared),
+            events: events.downgrade(),
+            desired: desired.clone(),
+            applied: applied_changes,
+            commands,
+            ended,
+        };
+        let channels = DriverChannels {
+            shared,
+            events,
+            desired,
+            applied,
+            commands: command_queue,
+        };
+        let endpoint = EndpointConfig {
+            cluster: config.cluster.clone(),
+            keyring,
+            identity: config.identity.clone(),
+            advertise: config.advertise,
+            heartbeats: HeartbeatTable::new(config.initial_interval, config.max_interval),
+            link,
+            journal,
+        };
+        let start = GossipThread {
+            config,
+            seeds,
+            socket,
+            endpoint,
+            channels,
+        };
+        thread::Builder::new()
+            .name("basic-gossip".to_owned())
+            .spawn(move || {
+                start.run(ready);
+                // Dropped last: by then the socket is closed.
+                drop(running);
+            })
+            .map_err(failed("starting the gossip thread"))?;
+        match started.await {
+            Ok(Ok(())) => Ok(cluster),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(JoinError::Protocol {
+                reason: "the gossip thread ended".to_owned(),
+            }),
+        }
+    }
+
+    /// Who this node is. The incarnation is the one it joined with; a restart of
+    /// the gossip protocol brings a higher one, which [`Cluster::members`] shows.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The keys of gossip, to rotate them.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// The members as of the last tick, with current ages and phi values.
+    pub fn members(&self) -> Arc<Members> {
+        self.shared.members.load_full()
+    }
+
+    /// Follows the members; wakes at each change other than of ages and phi
+    /// values, and always shows the latest.
+    pub fn watch(&self) -> watch::Receiver<Arc<Members>> {
+        self.shared.changes.subscribe()
+    }
+
+    /// The events from now on.
+    pub fn events(&self) -> EventStream {
+        match self.events.upgrade() {
+            Some(sender) => EventStream::new(sender.subscribe()),
+            // Gossip has stopped: a stream that ends at once.
+            None => EventStream::new(broadcast::channel(1).1),
+        }
+    }
+
+    /// Changes what this node announces. Returns when the change shows in
+    /// [`Cluster::members`] of this node and is on its way to the others. Only
+    /// the keys that differ are gossiped.
+    ///
+    /// # Errors
+    /// [`MetadataError`]; the announced metadata is then as before.
+    pub async fn set_metadata(
+        &self,
+        change: impl FnOnce(&mut Metadata),
+    ) -> Result<(), MetadataError> {
+        let mut outcome = Err(MetadataError::Stopped);
+        self.desired.send_if_modified(|desired| {
+            if desired.leaving {
+                return false;
+            }
+            let mut next = desired.metadata.clone();
+            change(&mut next);
+            let changed = next != desired.metadata;
+            outcome = next.check().map(|()| desired.revision + u64::from(changed));
+            if outcome.is_ok() && changed {
+                desired.metadata = next;
+                desired.revision += 1;
+            }
+            outcome.is_ok() && changed
+        });
+        let revision = outcome?;
+        let mut applied = self.applied.clone();
+        match applied.wait_for(|applied| *applied >= revision).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(MetadataError::Stopped),
+        }
+    }
+
+    /// What this node announces.
+    pub fn metadata(&self) -> Metadata {
+        self.desired.borrow().metadata.clone()
+    }
+
+    /// What was counted, refused and noticed.
+    pub fn diagnostics(&self) -> Diagnostics {
+        self.shared.journal.snapshot()
+    }
+
+    /// Leaves the cluster: announces `leaving` and then `left` to every live
+    /// peer at once, waits for each of the two, up to
+    /// [`Config::leave_timeout`](crate::Config::leave_timeout), until all have
+    /// confirmed, and stops.
+    ///
+    /// # Errors
+    /// [`LeaveError::Stopped`].
+    pub async fn leave(&self) -> Result<LeaveReport, LeaveError> {
+        let (reply, report) = oneshot::channel();
+        let sent = self.commands.send(Command::Leave(reply)).await;
+        sent.map_err(|_| LeaveError::Stopped)?;
+        let report = report.await.map_err(|_| LeaveError::Stopped);
+        self.stopped().await;
+        report
+    }
+
+    /// Stops without a word; to the others it looks like a crash.
+    pub async fn stop(&self) {
+        // A closed queue means that it is stopping or has stopped.
+        let _ = self.commands.send(Command::Stop).await;
+        self.stopped().await;
+    }
+
+    /// Waits until gossip has stopped, for whatever reason, and its socket is
+    /// closed.
+    pub async fn stopped(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("id", &self.identity.id)
+            .field("members", &self.members().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Commands that wait; there are three callers at most.
+const COMMANDS_BUFFERED: usize = 8;
+
+/// Everything that moves to the gossip thread.
+struct GossipThread {
+    config: Config,
+    seeds: Seeds,
+    socket: UdpSocket,
+    endpoint: EndpointConfig,
+    channels: DriverChannels,
+}
+
+impl GossipThread {
+    fn run(self, ready: oneshot::Sender<Result<(), JoinError>>) {
+        let failed = |what| move |source: io::Error| JoinError::Start { what, source };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed("starting the gossip runtime"));
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        runtime.block_on(async {
+            match self.start().await {
+                Ok(driver) => {
+                    if ready.send(Ok(())).is_ok() {
+                        driver.run().await;
+                    }
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        });
+        // A name that is being resolved must not delay the end.
+        runtime.shutdown_background();
+    }
+
+    async fn start(self) -> Result<Driver, JoinError> {
+        let udp =
+            tokio::net::UdpSocket::from_std(self.socket).map_err(|source| JoinError::Start {
+                what: "handing the socket to the runtime",
+                source,
+            })?;
+        let endpoint = Arc::new(Endpoint::new(udp, self.endpoint));
+        Driver::start(self.config, self.seeds, endpoint, self.channels)
+            .await
+            .map_err(|error| JoinError::Protocol {
+                reason: format!("{error:#}"),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! What an operator asks when members do not find each other.
+//!
+//! [`Diagnostics`] is a snapshot for people: what gossip has sent, received and
+//! refused, how late this node itself is, which seeds are silent. What was refused
+//! is kept for the last [`REJECTIONS_MAX`] pairs of source and reason, so that
+//! another secret or another cluster name is a sentence and not a silence.
+//! Warnings go to the log once per pair in [`WARN_INTERVAL`], and at most
+//! [`WARNINGS_MAX`] in that time altogether. All of it is bounded.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Incarnation;
+use crate::name::{ClusterName, NodeId};
+
+pub(crate) mod journal;
+
+/// Pairs of source and reason that are kept.
+pub const REJECTIONS_MAX: usize = 64;
+/// How long a warning about one source and reason is not repeated.
+pub const WARN_INTERVAL: Duration = Duration::from_secs(30);
+/// Most warnings about refused frames in one interval.
+pub const WARNINGS_MAX: u32 = 10;
+
+/// Why a frame was refused. None of them changed any state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RejectReason {
+    /// The bytes are no gossip frame, or one of another version.
+    NotGossip,
+    /// It is sealed with a key that is not installed here.
+    OtherSecret,
+    /// It was altered, or made without the key it names.
+    Forged,
+    /// It comes from an agent with the same secret and another cluster name.
+    OtherCluster,
+    /// It was received before, or is too old to tell.
+    Replayed,
+    /// It was meant for another node.
+    Misaddressed,
+    /// It was made with the key, and breaks the rules of the protocol.
+    Faulty,
+}
+
+/// What was refused from one source for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Where the datagrams came from; anybody can write anything there unless
+    /// the sender is known.
+    pub source: SocketAddr,
+    /// Why they were refused.
+    pub reason: RejectReason,
+    /// The authenticated sender of the last one.
+    pub sender: Option<NodeId>,
+    /// The cluster of the last one's sender, where it is another than ours.
+    pub cluster: Option<ClusterName>,
+    /// The rule it broke, for [`RejectReason::Faulty`].
+    pub detail: Option<String>,
+    /// How many there were.
+    pub count: u64,
+    /// When the first came.
+    pub first: SystemTime,
+    /// When the last came.
+    pub last: SystemTime,
+}
+
+impl fmt::Display for Rejection {
+    /// A sentence that says what to do about it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = self.source;
+        let sender: &dyn fmt::Display = match &self.sender {
+            Some(sender) => sender,
+            None => &"unknown",
+        };
+        match self.reason {
+            RejectReason::NotGossip => write!(
+                f,
+                "a datagram from {source} is not gossip of this version; look at what runs there"
+            ),
+            RejectReason::OtherSecret => write!(
+                f,
+                "a datagram from {source} could not be opened: that agent uses another peer \
+                 secret; give both agents the same one"
+            ),
+            RejectReason::Forged => write!(
+                f,
+                "a datagram from {source} was altered on its way or made without the secret"
+            ),
+            RejectReason::OtherCluster => {
+                let cluster = self.cluster.as_ref().map_or("another", ClusterName::as_str);
+                write!(
+                    f,
+                    "agent {sender} at {source} has the same secret but belongs to cluster \
+                     {cluster}; give both the same cluster name, or different secrets"
+                )
+            }
+            RejectReason::Replayed => {
+                write!(f, "a datagram of agent {sender} came again, from {source}")
+            }
+            RejectReason::Misaddressed => {
+                write!(
+                    f,
+                    "a datagram of agent {sender}, from {source}, was meant for another node"
+                )
+            }
+            RejectReason::Faulty => {
+                let detail = self.detail.as_deref().unwrap_or("it breaks the protocol");
+                write!(
+                    f,
+                    "a message of agent {sender} at {source} was refused: {detail}"
+                )
+            }
+        }
+    }
+}
+
+/// What has been counted since gossip started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Datagrams received, refused ones included.
+    pub datagrams_received: u64,
+    /// Bytes in datagrams sent.
+    pub bytes_sent: u64,
+    /// Bytes in datagrams received.
+    pub bytes_received: u64,
+    /// Frames handed to the connection path.
+    pub large_frames_sent: u64,
+    /// Frames received by the connection path.
+    pub large_frames_received: u64,
+    /// Frames that neither path would take.
+    pub frames_dropped: u64,
+    /// Frames refused, by reason.
+    pub rejected: BTreeMap<RejectReason, u64>,
+    /// Members that peers named and that there was no room for.
+    pub members_crowded_out: u64,
+    /// Members that peers named with heartbeats that cannot be true.
+    pub heartbeats_refused: u64,
+    /// Values in peers' metadata that were not understood.
+    pub metadata_refused: u64,
+    /// Times the gossip protocol failed and was started again.
+    pub gossip_restarts: u64,
+}
+
+/// Another process with the id of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityConflict {
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Where its frames come from.
+    pub address: SocketAddr,
+    /// When it was last heard.
+    pub last: SystemTime,
+}
+
+/// A snapshot for people.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Diagnostics {
+    /// The counters.
+    pub counters: Counters,
+    /// What was refused, the latest first.
+    pub rejections: Vec<Rejection>,
+    /// How late this node's own last tick came.
+    pub tick_delay: Duration,
+    /// How late the latest of its ticks came.
+    pub tick_delay_max: Duration,
+    /// Whether failures are held back because this process stalled.
+    pub removals_held: bool,
+    /// Seeds, given by address, that have never answered.
+    pub silent_seeds: Vec<SocketAddr>,
+    /// Another process that announces this node's id.
+    pub identity_conflict: Option<IdentityConflict>,
+}

@@ -1,0 +1,242 @@
+//! The driver when chitchat fails: the inspection, which lets nothing harmful
+//! through, is turned off, so that messages reach the library that break it.
+
+use std::net::{Ipv4Addr, UdpSocket};
+
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::heartbeat::HeartbeatTable;
+use crate::identity::Identity;
+use crate::member::MemberState;
+use crate::transport::endpoint::EndpointConfig;
+use crate::transport::forge::{self, Entry, Op};
+use crate::transport::keyring::{GossipKey, Keyring};
+use crate::transport::sealed::{self, Envelope, FrameKind};
+
+const HANG: Duration = Duration::from_secs(60);
+
+/// A driver without its handle, so that the test reaches its endpoint.
+struct Node {
+    id: NodeId,
+    address: SocketAddr,
+    incarnation: u64,
+    endpoint: Arc<Endpoint>,
+    shared: Arc<Shared>,
+    events: broadcast::Receiver<Event>,
+    commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
+    _data_dir: TempDir,
+}
+
+impl Node {
+    async fn start(id: &str, seed: Option<SocketAddr>) -> Node {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let data_dir = tempfile::tempdir().unwrap();
+        let id: NodeId = id.parse().unwrap();
+        let identity =
+            Identity::load_or_create(data_dir.path(), Some(id.clone()), SystemTime::now());
+        let config = Config::new("c".parse().unwrap(), identity.unwrap(), address);
+        let incarnation = config.identity.incarnation.0;
+        let journal = Arc::new(Journal::default());
+        let shared = Arc::new(Shared {
+            members: ArcSwap::default(),
+            changes: watch::channel(Arc::default()).0,
+            journal: Arc::clone(&journal),
+        });
+        let endpoint = EndpointConfig {
+            cluster: config.cluster.clone(),
+            keyring: ring(),
+            identity: config.identity.clone(),
+            advertise: address,
+            heartbeats: HeartbeatTable::new(config.initial_interval, config.max_interval),
+            link: None,
+            journal,
+        };
+        let udp = tokio::net::UdpSocket::from_std(socket).unwrap();
+        let endpoint = Arc::new(Endpoint::new(udp, endpoint));
+        let metadata = Metadata {
+            announced: AnnouncedState::Active,
+            ..Metadata::new(1)
+        };
+        let (events, listener) = broadcast::channel(64);
+        let (commands, queue) = mpsc::channel(1);
+        let channels = DriverChannels {
+            shared: Arc::clone(&shared),
+            events,
+            desired: watch::channel(Desired {
+                metadata,
+                revision: 0,
+                leaving: false,
+            })
+            .0,
+            applied: watch::channel(0).0,
+            commands: queue,
+        };
+        let seeds = Seeds {
+            addresses: seed.into_iter().collect(),
+            ..Seeds::default()
+        };
+        let driver = Driver::start(config, seeds, Arc::clone(&endpoint), channels)
+            .await
+            .unwrap();
+        Node {
+            id,
+            address,
+            incarnation,
+            endpoint,
+            shared,
+            events: listener,
+            commands,
+            task: tokio::spawn(driver.run()),
+            _data_dir: data_dir,
+        }
+    }
+
+    fn state_of(&self, other: &Node) -> Option<MemberState> {
+        self.shared
+            .members
+            .load()
+            .find(&other.id)
+            .map(|member| member.state)
+    }
+
+    fn incarnation_of(&self, other: &Node) -> u64 {
+        self.shared
+            .members
+            .load()
+            .find(&other.id)
+            .map_or(0, |member| member.incarnation.0)
+    }
+
+    fn restarts(&self) -> u64 {
+        self.shared.journal.snapshot().counters.gossip_restarts
+    }
+
+    async fn stop(self) {
+        self.commands.send(Command::Stop).await.unwrap();
+        self.task.await.unwrap();
+    }
+}
+
+fn ring() -> Keyring {
+    Keyring::new(GossipKey::from_bytes([1; 32]))
+}
+
+async fn wait(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let outcome = tokio::time::timeout(HANG, waiting).await;
+    assert!(outcome.is_ok(), "never came true: {what}");
+}
+
+/// Sends messages as a member of the cluster would, in one of its lives.
+fn send_sealed(to: &Node, incarnation: u64, messages: &[Vec<u8>]) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    for (sequence, message) in (1..).zip(messages) {
+        let envelope = Envelope {
+            kind: FrameKind::Gossip,
+            sender: "faulty".parse().unwrap(),
+            incarnation: Incarnation(incarnation),
+            sequence,
+            cluster: "c".parse().unwrap(),
+            recipient: Some(to.id.clone()),
+        };
+        let frame = sealed::seal(&ring(), &envelope, message).unwrap();
+        socket.send_to(&frame, to.address).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_library_restarts_gossip_and_nobody_is_called_failed() {
+    let one = Node::start("n1", None).await;
+    let mut two = Node::start("n2", Some(one.address)).await;
+    wait("both see each other", || {
+        one.state_of(&two).is_some() && two.state_of(&one).is_some()
+    })
+    .await;
+    two.endpoint.screen().set_inspection(false);
+
+    // Versions that go back: the library asserts when it applies them.
+    let phantom = forge::member("phantom", 1, 9999);
+    let hearsay = forge::syn(
+        "c",
+        &[Entry {
+            max_version: 0,
+            ..Entry::of(phantom.clone())
+        }],
+    );
+    let backwards = forge::ack(&[Op::node(phantom), Op::set("state", 9), Op::MaxVersion(3)]);
+    send_sealed(&two, 1, &[hearsay, backwards]);
+    wait("gossip has restarted", || two.restarts() == 1).await;
+    two.endpoint.screen().set_inspection(true);
+    let first = two.incarnation;
+    wait("the other sees the new incarnation", || {
+        one.incarnation_of(&two) > first
+    })
+    .await;
+    assert_eq!(one.state_of(&two), Some(MemberState::Active));
+    assert_eq!(two.state_of(&one), Some(MemberState::Active));
+
+    let mut reason = None;
+    while let Ok(event) = two.events.try_recv() {
+        match event.kind {
+            EventKind::GossipRestarted { reason: said } => {
+                assert!(event.incarnation.0 > first);
+                reason = Some(said);
+            }
+            EventKind::Failed { .. } => panic!("{} was called failed", event.id),
+            _ => {}
+        }
+    }
+    assert!(reason.unwrap().contains("panicked"));
+
+    // It works after that as before.
+    let (one_id, two_id) = (one.id.clone(), two.id.clone());
+    let (reply, report) = oneshot::channel();
+    two.commands.send(Command::Leave(reply)).await.unwrap();
+    assert_eq!(report.await.unwrap().informed, [one_id]);
+    wait("the leave is seen", || {
+        let members = one.shared.members.load();
+        members.find(&two_id).unwrap().state == MemberState::Left
+    })
+    .await;
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn a_digest_too_large_for_an_answer_restarts_gossip_again_and_again() {
+    let mut node = Node::start("n1", None).await;
+    node.endpoint.screen().set_inspection(false);
+    for restarts in 1..=2 {
+        // Nine hundred members of seventy bytes each leave no room for a delta.
+        let phantoms = |range: std::ops::Range<usize>| -> Vec<Entry> {
+            range
+                .map(|n| Entry::of(forge::member(&format!("{n:0>60}-{restarts}"), 1, 9999)))
+                .collect()
+        };
+        let messages: Vec<_> = (0..10)
+            .map(|part| forge::syn("c", &phantoms(part * 90..part * 90 + 90)))
+            .collect();
+        send_sealed(&node, restarts, &messages);
+        wait("gossip has restarted", || node.restarts() >= restarts).await;
+        loop {
+            let event = node.events.recv().await.unwrap();
+            if matches!(event.kind, EventKind::GossipRestarted { .. }) {
+                break;
+            }
+        }
+    }
+    let own = node.id.clone();
+    wait("it still is its own member", || {
+        node.shared.members.load().find(&own).is_some()
+    })
+    .await;
+    node.stop().await;
+}

@@ -1,0 +1,62 @@
+//! Cluster membership: who is there, in which state, and where to reach it.
+//!
+//! This crate is the only one that knows chitchat. It runs the gossip protocol
+//! on a thread of its own, over sealed datagrams, and gives the rest of the
+//! agent three things: a snapshot of the members, a stream of events, and an
+//! orderly way to leave. Streams and TLS belong to the agent's peer port,
+//! documents to the sync crate, targets of requests to the balancer; none of
+//! them is known here.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`cluster`] | the front door: [`Cluster`], its start, its handle |
+//! | [`config`] | what a cluster is started with, and the measured defaults |
+//! | [`name`] | [`NodeId`] and [`ClusterName`], checked on the way in |
+//! | [`identity`] | [`Identity`]: the persisted id and the [`Incarnation`] that only grows |
+//! | [`metadata`] | [`Metadata`]: what a node says about itself, and its encoding in gossip |
+//! | [`member`] | [`Member`], [`Members`] and the [`MemberState`] machine |
+//! | [`event`] | [`Event`] and the bounded [`EventStream`] |
+//! | [`leave`] | how long a leave asks for confirmation, and its report |
+//! | [`diagnostics`] | counters, refused datagrams, the node's own delays |
+//! | [`transport`] | keys, sealed frames, replay windows, the checks before chitchat reads a byte |
+//! | `gossip` | the driver: one task owns the state, restarts chitchat if it panics |
+//! | `view` | the pure state machine from observations to members and events |
+//! | `heartbeat`, `stall`, `seeds` | evidence of life, the node's own stalls, seeds given by name |
+//!
+//! A message on its way in: `transport` opens, authenticates and inspects it,
+//! chitchat merges it, `gossip` observes chitchat's state, `view` turns the
+//! difference into events.
+
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod config;
+pub mod diagnostics;
+pub mod error;
+pub mod event;
+mod gossip;
+mod heartbeat;
+pub mod identity;
+pub mod leave;
+pub mod member;
+pub mod metadata;
+pub mod name;
+mod seeds;
+mod stall;
+pub mod transport;
+mod view;
+
+pub use cluster::Cluster;
+pub use config::Config;
+pub use diagnostics::{Diagnostics, RejectReason, Rejection};
+pub use error::{IdentityError, JoinError, LeaveError, MetadataError, NameError};
+pub use event::{Event, EventKind, EventStream, Lagged};
+pub use identity::{Identity, Incarnation};
+pub use leave::LeaveReport;
+pub use member::{Member, MemberState, Members};
+pub use metadata::{AnnouncedState, AppInfo, Metadata};
+pub use name::{ClusterName, NodeId};
+pub use transport::keyring::{GossipKey, KeyId, Keyring, KeyringError};
+pub use transport::large_frames::{
+    FRAME_LEN_MAX, LargeFrameError, LargeFrameLink, LargeFrames, ReceivedFrame,
+};

@@ -1,0 +1,417 @@
+//! The encoding of metadata as keys and values of gossip.
+//!
+//! | key | value |
+//! |---|---|
+//! | `state` | the announced state in kebab case |
+//! | `protocol` | a decimal number |
+//! | `api` | `address:port`, or empty |
+//! | `app-address` | `host:port`, or empty |
+//! | `app-health` | `up MS` or `down MS [reason]` |
+//! | `weight` | a decimal number |
+//! | `labels` | a JSON object of strings, keys in order |
+//! | `replica` | text, or empty |
+//! | `format` | `1` |
+//!
+//! Every key is always there, and none is ever deleted: an absent fact is an
+//! empty value. So gossip needs no tombstones, and a message that carries one
+//! is refused before the library sees it. `format` is written last, and gossip
+//! delivers a node's keys in the order they were written; therefore a node whose
+//! `format` has arrived is complete.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+use super::{
+    AnnouncedState, AppInfo, LABEL_NAME_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX, METADATA_LEN_MAX,
+    Metadata, REASON_LEN_MAX, REPLICA_LEN_MAX,
+};
+use crate::error::MetadataError;
+
+const STATE: &str = "state";
+const PROTOCOL: &str = "protocol";
+const API: &str = "api";
+const APP_ADDRESS: &str = "app-address";
+const APP_HEALTH: &str = "app-health";
+const WEIGHT: &str = "weight";
+const LABELS: &str = "labels";
+const REPLICA: &str = "replica";
+const FORMAT: &str = "format";
+
+const FORMAT_VERSION: &str = "1";
+/// `catching-up`.
+const STATE_LEN_MAX: usize = 11;
+
+/// Why a peer's value was not understood: the key and nothing of the value,
+/// which is not ours to repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the value of {key:?} is not valid")]
+pub(crate) struct DecodeError {
+    pub(crate) key: &'static str,
+}
+
+/// All keys and values, in the order in which they must be written first.
+pub(crate) fn encode(metadata: &Metadata) -> Result<Vec<(&'static str, String)>, MetadataError> {
+    check(metadata)?;
+    let app = &metadata.app;
+    let health = match (app.healthy, &app.reason) {
+        (healthy, None) => format!("{} {}", if healthy { "up" } else { "down" }, app.since_ms),
+        (healthy, Some(reason)) => {
+            format!(
+                "{} {} {reason}",
+                if healthy { "up" } else { "down" },
+                app.since_ms
+            )
+        }
+    };
+    let labels = serde_json::to_string(&metadata.labels).expect("strings are valid JSON");
+    let encoded = vec![
+        (STATE, state_name(metadata.announced).to_owned()),
+        (PROTOCOL, metadata.protocol.to_string()),
+        (
+            API,
+            metadata
+                .api
+                .map_or(String::new(), |address| address.to_string()),
+        ),
+        (APP_ADDRESS, app.address.clone().unwrap_or_default()),
+        (APP_HEALTH, health),
+        (WEIGHT, metadata.weight.to_string()),
+        (LABELS, labels),
+        (REPLICA, metadata.replica.clone().unwrap_or_default()),
+        (FORMAT, FORMAT_VERSION.to_owned()),
+    ];
+    // The state counts as the longest there is, so that a node whose metadata
+    // is accepted once can go through all its states.
+    let state_len = state_name(metadata.announced).len();
+    let len: usize = encoded
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    let len = len - state_len + STATE_LEN_MAX;
+    if len > METADATA_LEN_MAX {
+        return Err(MetadataError::TooLarge {
+            len,
+            max: METADATA_LEN_MAX,
+        });
+    }
+    Ok(encoded)
+}
+
+/// The metadata of a node whose values `value` looks up, or `None` while not
+/// all of them have arrived.
+pub(crate) fn decode<'a>(
+    value: impl Fn(&str) -> Option<&'a str>,
+) -> Result<Option<Metadata>, DecodeError> {
+    match value(FORMAT) {
+        None => return Ok(None),
+        Some(FORMAT_VERSION) => {}
+        Some(_) => return Err(DecodeError { key: FORMAT }),
+    }
+    let field = |key: &'static str| value(key).ok_or(DecodeError { key });
+    let (healthy, since_ms, reason) =
+        decode_health(field(APP_HEALTH)?).ok_or(DecodeError { key: APP_HEALTH })?;
+    let metadata = Metadata {
+        announced: decode_state(field(STATE)?).ok_or(DecodeError { key: STATE })?,
+        protocol: decode_number(field(PROTOCOL)?).ok_or(DecodeError { key: PROTOCOL })?,
+        api: match field(API)? {
+            "" => None,
+            text => Some(
+                text.parse::<SocketAddr>()
+                    .map_err(|_| DecodeError { key: API })?,
+            ),
+        },
+        app: AppInfo {
+            address: optional(field(APP_ADDRESS)?),
+            healthy,
+            since_ms,
+            reason,
+        },
+        weight: decode_number(field(WEIGHT)?).ok_or(DecodeError { key: WEIGHT })?,
+        labels: decode_labels(field(LABELS)?).ok_or(DecodeError { key: LABELS })?,
+        replica: optional(field(REPLICA)?),
+    };
+    match check(&metadata) {
+        Ok(()) => Ok(Some(metadata)),
+        Err(MetadataError::Field { field, .. }) => Err(DecodeError { key: field }),
+        Err(MetadataError::TooLarge { .. } | MetadataError::Stopped) => {
+            Err(DecodeError { key: LABELS })
+        }
+    }
+}
+
+/// The rules on single fields, the same for what is sent and what arrives.
+fn check(metadata: &Metadata) -> Result<(), MetadataError> {
+    let field = |field, what| Err(MetadataError::Field { field, what });
+    let plain = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
+    if let Some(address) = &metadata.app.address
+        && !is_host_and_port(address)
+    {
+        return field(APP_ADDRESS, "expected host:port");
+    }
+    if let Some(reason) = &metadata.app.reason
+        && (reason.len() > REASON_LEN_MAX || !plain(reason) || reason.trim() != reason)
+    {
+        return field(
+            APP_HEALTH,
+            "the reason must be 1 to 120 bytes of plain, trimmed text",
+        );
+    }
+    if let Some(replica) = &metadata.replica
+        && (replica.len() > REPLICA_LEN_MAX || !plain(replica))
+    {
+        return field(REPLICA, "must be 1 to 128 bytes of plain text");
+    }
+    if metadata.labels.len() > LABELS_MAX {
+        return field(LABELS, "at most 16 labels are allowed");
+    }
+    for (name, value) in &metadata.labels {
+        if name.len() > LABEL_NAME_LEN_MAX || !plain(name) {
+            return field(LABELS, "a label's name must be 1 to 63 bytes of plain text");
+        }
+        if value.len() > LABEL_VALUE_LEN_MAX || value.chars().any(char::is_control) {
+            return field(
+                LABELS,
+                "a label's value must be at most 128 bytes of plain text",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn state_name(state: AnnouncedState) -> &'static str {
+    match state {
+        AnnouncedState::Joining => "joining",
+        AnnouncedState::CatchingUp => "catching-up",
+        AnnouncedState::Active => "active",
+        AnnouncedState::Draining => "draining",
+        AnnouncedState::Leaving => "leaving",
+        AnnouncedState::Left => "left",
+    }
+}
+
+fn decode_state(text: &str) -> Option<AnnouncedState> {
+    Some(match text {
+        "joining" => AnnouncedState::Joining,
+        "catching-up" => AnnouncedState::CatchingUp,
+        "active" => AnnouncedState::Active,
+        "draining" => AnnouncedState::Draining,
+        "leaving" => AnnouncedState::Leaving,
+        "left" => AnnouncedState::Left,
+        _ => return None,
+    })
+}
+
+/// Only the shape that `to_string` gives: no sign, no leading zero.
+fn decode_number<N: std::str::FromStr + ToString>(text: &str) -> Option<N> {
+    let number: N = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+fn decode_health(text: &str) -> Option<(bool, u64, Option<String>)> {
+    let mut parts = text.splitn(3, ' ');
+    let healthy = match parts.next()? {
+        "up" => true,
+        "down" => false,
+        _ => return None,
+    };
+    let since_ms = decode_number(parts.next()?)?;
+    Some((healthy, since_ms, parts.next().map(str::to_owned)))
+}
+
+fn decode_labels(text: &str) -> Option<BTreeMap<String, String>> {
+    // The length is bounded before the parser allocates anything.
+    if text.len() > METADATA_LEN_MAX {
+        return None;
+    }
+    serde_json::from_str(text).ok()
+}
+
+fn optional(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    if text
+        .parse::<SocketAddr>()
+        .is_ok_and(|address| address.port() != 0)
+    {
+        return true;
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let host_ok = (1..=253).contains(&host.len())
+        && host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    host_ok && decode_number::<u16>(port).is_some_and(|port| port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lookup<'a>(map: &'a HashMap<String, String>) -> impl Fn(&str) -> Option<&'a str> {
+        |key| map.get(key).map(String::as_str)
+    }
+
+    fn to_map(encoded: Vec<(&'static str, String)>) -> HashMap<String, String> {
+        encoded
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
+    }
+
+    fn states() -> impl Strategy<Value = AnnouncedState> {
+        prop::sample::select(vec![
+            AnnouncedState::Joining,
+            AnnouncedState::CatchingUp,
+            AnnouncedState::Active,
+            AnnouncedState::Draining,
+            AnnouncedState::Leaving,
+            AnnouncedState::Left,
+        ])
+    }
+
+    prop_compose! {
+        fn valid_metadata()(
+            announced in states(),
+            protocol in any::<u16>(),
+            api in prop::option::of(any::<SocketAddr>()),
+            address in prop::option::of("[a-z0-9.-]{1,20}:[1-9][0-9]{0,3}"),
+            healthy in any::<bool>(),
+            since_ms in any::<u64>(),
+            reason in prop::option::of("[a-zé]([a-zé ]{0,30}[a-zé])?"),
+            weight in any::<u32>(),
+            labels in prop::collection::btree_map("[a-z\"\\\\]{1,10}", "[^\\p{Cc}]{0,10}", 0..8),
+            replica in prop::option::of("[^\\p{Cc}]{1,20}"),
+        ) -> Metadata {
+            let api = api.map(|address| SocketAddr::new(address.ip(), address.port()));
+            Metadata {
+                announced, protocol, api,
+                app: AppInfo { address, healthy, since_ms, reason },
+                weight, labels, replica,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_the_same(metadata in valid_metadata()) {
+            let map = to_map(encode(&metadata).unwrap());
+            prop_assert_eq!(decode(lookup(&map)), Ok(Some(metadata)));
+        }
+
+        #[test]
+        fn a_prefix_of_the_keys_is_not_yet_a_member(
+            metadata in valid_metadata(),
+            kept in 0usize..9,
+        ) {
+            let mut encoded = encode(&metadata).unwrap();
+            encoded.truncate(kept);
+            prop_assert_eq!(decode(lookup(&to_map(encoded))), Ok(None));
+        }
+
+        #[test]
+        fn no_value_of_a_peer_panics(
+            metadata in valid_metadata(),
+            key in prop::sample::select(vec![
+                STATE, PROTOCOL, API, APP_ADDRESS, APP_HEALTH, WEIGHT, LABELS, REPLICA, FORMAT,
+            ]),
+            value in ".{0,200}",
+        ) {
+            let mut map = to_map(encode(&metadata).unwrap());
+            map.insert(key.to_owned(), value);
+            // Whatever is accepted must obey the rules that we obey ourselves.
+            if let Ok(Some(decoded)) = decode(lookup(&map)) {
+                prop_assert_eq!(check(&decoded), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_wrong_names_its_key() {
+        let good = to_map(encode(&Metadata::new(1)).unwrap());
+        for (key, value) in [
+            (STATE, "asleep"),
+            (PROTOCOL, "65536"),
+            (PROTOCOL, "+1"),
+            (API, "nowhere"),
+            (APP_ADDRESS, "host:0"),
+            (APP_ADDRESS, "http://evil/"),
+            (APP_HEALTH, "up"),
+            (APP_HEALTH, "up 01"),
+            (WEIGHT, "-1"),
+            (LABELS, "[1]"),
+            (LABELS, "{\"a\":1}"),
+            (FORMAT, "2"),
+        ] {
+            let mut map = good.clone();
+            map.insert(key.to_owned(), value.to_owned());
+            assert_eq!(
+                decode(lookup(&map)),
+                Err(DecodeError { key }),
+                "{key} = {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn metadata_beyond_the_limits_is_refused_before_it_is_announced() {
+        let mut metadata = Metadata::new(1);
+        for i in 0..LABELS_MAX {
+            metadata
+                .labels
+                .insert(format!("name-{i}"), "v".repeat(LABEL_VALUE_LEN_MAX));
+        }
+        assert!(matches!(
+            encode(&metadata),
+            Err(MetadataError::TooLarge { .. })
+        ));
+        metadata.labels.insert("one-more".to_owned(), String::new());
+        assert!(matches!(
+            encode(&metadata),
+            Err(MetadataError::Field { field: LABELS, .. })
+        ));
+    }
+
+    #[test]
+    fn metadata_that_just_fits_fits_in_every_state() {
+        let mut metadata = Metadata::new(1);
+        for name in 0..LABELS_MAX {
+            metadata.labels.insert(name.to_string(), String::new());
+        }
+        metadata.announced = AnnouncedState::Left;
+        for name in 0..LABELS_MAX {
+            while metadata.check().is_ok() && metadata.labels[&name.to_string()].len() < 128 {
+                metadata
+                    .labels
+                    .get_mut(&name.to_string())
+                    .unwrap()
+                    .push('x');
+            }
+        }
+        assert!(
+            matches!(metadata.check(), Err(MetadataError::TooLarge { len, max }) if len == max + 1)
+        );
+        for value in metadata.labels.values_mut() {
+            if value.pop().is_some() {
+                break;
+            }
+        }
+        for announced in [AnnouncedState::CatchingUp, AnnouncedState::Leaving] {
+            Metadata {
+                announced,
+                ..metadata.clone()
+            }
+            .check()
+            .unwrap();
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The screening of arriving frames: every check there is, and no IO.
+//!
+//! In goes a frame with its source and the time; out comes a [`Verdict`]. The
+//! checks stand in the order of what they cost and of what they prove: sealed
+//! with a key of ours, not seen before, meant for us, of our cluster, and obeying
+//! the rules of the protocol. Along the way the screen notes what a frame proves
+//! once it is authentic: that its sender can be heard, what the sender holds of
+//! this node's state, and that another process uses this node's id. All tables
+//! are bounded, and only authentic frames reach them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chitchat::{ChitchatId, ChitchatMessage, Deserializable};
+use tokio::time::Instant;
+
+use super::inspect::{self, Inspected, Refusal};
+use super::keyring::Keyring;
+use super::replay::ReplayTable;
+use super::sealed::{self, Envelope, FrameKind, OpenError};
+use crate::diagnostics::journal::Refused;
+use crate::diagnostics::{IdentityConflict, RejectReason};
+use crate::heartbeat::{HeartbeatTable, LeftOut, Moment};
+use crate::name::{ClusterName, NodeId};
+
+/// A message that passed every check.
+pub(crate) struct Accepted {
+    /// Where an answer goes.
+    pub(crate) from: SocketAddr,
+    pub(crate) sender: NodeId,
+    pub(crate) message: ChitchatMessage,
+    /// Entries of its digest that were left out: the members do not fit.
+    pub(crate) crowded_out: usize,
+    /// The same, because they cannot be true.
+    pub(crate) implausible: usize,
+}
+
+/// What becomes of a frame.
+pub(crate) enum Verdict {
+    Accepted(Accepted),
+    /// It is our own.
+    Ignored,
+    Refused(Refused),
+    /// Refused too; `tell` says whether its sender is due to be told why.
+    OtherCluster {
+        refused: Refused,
+        tell: bool,
+    },
+}
+
+/// What is known of the senders, and of this node as they see it.
+pub(crate) struct Screen {
+    cluster: ClusterName,
+    keyring: Keyring,
+    node: NodeId,
+    own: ChitchatId,
+    replays: ReplayTable,
+    heartbeats: HeartbeatTable,
+    /// The newest version of this node's state that each peer says it holds.
+    confirmed: HashMap<NodeId, u64>,
+    /// Where authentic frames came from, and when last.
+    heard: HashMap<SocketAddr, Instant>,
+    /// When agents of other clusters were last told so.
+    told: HashMap<SocketAddr, Instant>,
+    rival: Option<Rival>,
+    #[cfg(test)]
+    inspection_off: bool,
+}
+
+/// A process that speaks with our id: a recording of our former self is silent
+/// after a moment, a living one is not.
+struct Rival {
+    conflict: IdentityConflict,
+    first: Instant,
+    last: Instant,
+}
+
+impl Screen {
+    pub(crate) fn new(
+        cluster: ClusterName,
+        keyring: Keyring,
+        node: NodeId,
+        own: ChitchatId,
+        heartbeats: HeartbeatTable,
+    ) -> Screen {
+        Screen {
+            cluster,
+            keyring,
+            node,
+            own,
+            replays: ReplayTable::default(),
+            heartbeats,
+            confirmed: HashMap::new(),
+            heard: HashMap::new(),
+            told: HashMap::new(),
+            rival: None,
+            #[cfg(test)]
+            inspection_off: false,
+        }
+    }
+
+    /// Goes on as a new incarnation, of which nobody holds anything yet. What is
+    /// known of the others stays.
+    pub(crate) fn renew(&mut self, own: ChitchatId) {
+        self.own = own;
+        self.confirmed.clear();
+    }
+
+    /// The incarnation that this node goes by.
+    pub(crate) fn own(&self) -> &ChitchatId {
+        &self.own
+    }
+
+    /// Examines a frame that came from `from`.
+    pub(crate) fn examine(&mut self, from: SocketAddr, frame: &[u8], now: Moment) -> Verdict {
+        let refused = |reason| Refused::by(from, reason);
+        let (envelope, body) = match sealed::open(&self.keyring, frame) {
+            Ok(opened) => opened,
+            Err(error) => return Verdict::Refused(refused(reason_of(error))),
+        };
+        let refused = |reason| refused(reason).sent_by(&envelope.sender);
+        let ours = envelope.sender == self.node && envelope.cluster == self.cluster;
+        if ours && envelope.incarnation.0 == self.own.generation_id {
+            // Our own address among the seeds, or an echo.
+            return Verdict::Ignored;
+        }
+        if !self.replays.admit(&envelope) {
+            return Verdict::Refused(refused(RejectReason::Replayed));
+        }
+        if envelope
+            .recipient
+            .as_ref()
+            .is_some_and(|recipient| *recipient != self.node)
+        {
+            return Verdict::Refused(refused(RejectReason::Misaddressed));
+        }
+        if envelope.cluster != self.cluster {
+            let due = note_if_due(&mut self.told, from, now.instant);
+            return Verdict::OtherCluster {
+                refused: refused(RejectReason::OtherCluster).of_cluster(&envelope.cluster),
+                tell: due && envelope.kind == FrameKind::Gossip,
+            };
+        }
+        note(&mut self.heard, from, now.instant);
+        if ours {
+            self.note_rival(&envelope, from, now);
+        }
+        let faulty = |refusal| refused(RejectReason::Faulty).because(refusal);
+        let (body, left_out) = match self.inspect(&envelope, body, now) {
+            Ok(inspected) => inspected,
+            Err(refusal) => return Verdict::Refused(faulty(refusal)),
+        };
+        match ChitchatMessage::deserialize(&mut body.as_slice()) {
+            Ok(message) => Verdict::Accepted(Accepted {
+                from,
+                sender: envelope.sender,
+                message,
+                crowded_out: left_out.crowded_out.len(),
+                implausible: left_out.implausible.len(),
+            }),
+            Err(_) => Verdict::Refused(faulty(Refusal::Malformed)),
+        }
+    }
+
+    /// What is known of the members' heartbeats.
+    pub(crate) fn heartbeats(&self) -> &HeartbeatTable {
+        &self.heartbeats
+    }
+
+    /// Forgets the members that chitchat has forgotten.
+    pub(crate) fn retain_members(&mut self, known: impl Fn(&ChitchatId) -> bool, now: Instant) {
+        self.heartbeats.retain(known, now);
+        let ids = self.heartbeats.node_ids();
+        self.confirmed.retain(|id, _| ids.contains(id.as_str()));
+    }
+
+    /// The newest version of this node's state that `peer` is known to hold.
+    pub(crate) fn confirmed(&self, peer: &NodeId) -> u64 {
+        self.confirmed.get(peer).copied().unwrap_or(0)
+    }
+
+    /// The newest version of this node's state that anybody says to hold.
+    pub(crate) fn newest_claim(&self) -> u64 {
+        self.confirmed.values().copied().max().unwrap_or(0)
+    }
+
+    /// Whether an authentic frame ever came from there.
+    pub(crate) fn heard_from(&self, address: SocketAddr) -> bool {
+        self.heard.contains_key(&address)
+    }
+
+    /// Another live process with this node's id, if one was heard lately.
+    pub(crate) fn rival(&self, now: Instant) -> Option<IdentityConflict> {
+        let rival = self.rival.as_ref()?;
+        let lasting = rival.last.saturating_duration_since(rival.first) >= RIVAL_LASTS;
+        let recent = now.saturating_duration_since(rival.last) < RIVAL_FORGOTTEN;
+        (lasting && recent).then(|| rival.conflict.clone())
+    }
+
+    /// Whether authentic messages are inspected, or reach chitchat as they are.
+    #[cfg(test)]
+    pub(crate) fn set_inspection(&mut self, on: bool) {
+        self.inspection_off = !on;
+    }
+
+    /// Returns what chitchat may read of the message.
+    fn inspect(
+        &mut self,
+        envelope: &Envelope,
+        body: Vec<u8>,
+        now: Moment,
+    ) -> Result<(Vec<u8>, LeftOut), Refusal> {
+        #[cfg(test)]
+        if self.inspection_off {
+            return Ok((body, LeftOut::default()));
+        }
+        if envelope.kind != FrameKind::Gossip {
+            return Err(Refusal::Malformed);
+        }
+        let message = inspect::inspect(&body, &self.cluster)?;
+        let left_out = self.heartbeats.admit(&message, &self.own, now)?;
+        self.note_confirmation(&envelope.sender, &message);
+        let ranges = [&left_out.crowded_out[..], &left_out.implausible].concat();
+        if ranges.is_empty() {
+            return Ok((body, left_out));
+        }
+        Ok((inspect::without(&body, &message.digest, &ranges), left_out))
+    }
+
+    fn note_confirmation(&mut self, sender: &NodeId, message: &Inspected) {
+        let about_us = message.digest.iter().find(|entry| entry.member == self.own);
+        let Some(about_us) = about_us else { return };
+        if self.confirmed.len() < inspect::MEMBERS_MAX || self.confirmed.contains_key(sender) {
+            let version = self.confirmed.entry(sender.clone()).or_default();
+            *version = about_us.max_version.max(*version);
+        }
+    }
+
+    fn note_rival(&mut self, envelope: &Envelope, from: SocketAddr, now: Moment) {
+        let incarnation = envelope.incarnation;
+        let first = match &self.rival {
+            Some(rival) if rival.conflict.incarnation == incarnation => rival.first,
+            _ => now.instant,
+        };
+        let conflict = IdentityConflict {
+            incarnation,
+            address: from,
+            last: now.wall,
+        };
+        self.rival = Some(Rival {
+            conflict,
+            first,
+            last: now.instant,
+        });
+    }
+}
+
+const ADDRESSES_MAX: usize = 1024;
+/// An agent of another cluster is told so no more often than this.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(5);
+/// Frames of a rival must come for this long before it counts as alive.
+const RIVAL_LASTS: Duration = Duration::from_secs(2);
+const RIVAL_FORGOTTEN: Duration = Duration::from_secs(30);
+
+fn reason_of(error: OpenError) -> RejectReason {
+    match error {
+        OpenError::NotGossip | OpenError::Version(_) => RejectReason::NotGossip,
+        OpenError::UnknownKey(_) => RejectReason::OtherSecret,
+        OpenError::Forged => RejectReason::Forged,
+        OpenError::Envelope => RejectReason::Faulty,
+    }
+}
+
+/// Notes the time for an address; a full table makes room for the new one.
+fn note(table: &mut HashMap<SocketAddr, Instant>, address: SocketAddr, now: Instant) {
+    if !table.contains_key(&address) && table.len() >= ADDRESSES_MAX {
+        let oldest = table
+            .iter()
+            .min_by_key(|(_, at)| **at)
+            .map(|(address, _)| *address);
+        oldest.map(|address| table.remove(&address));
+    }
+    table.insert(address, now);
+}
+
+/// Notes the time unless that was done a short while ago.
+fn note_if_due(
+    table: &mut HashMap<SocketAddr, Instant>,
+    address: SocketAddr,
+    now: Instant,
+) -> bool {
+    let last = table.get(&address);
+    let due = last.is_none_or(|at| now.saturating_duration_since(*at) >= NOTICE_INTERVAL);
+    if due {
+        note(table, address, now);
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests;
