@@ -1,0 +1,530 @@
+//! The agent's life: everything that it consists of, in the order in which it starts
+//! and stops.
+//!
+//! Start: store, identity, all listeners, then the parts that run. Nothing is
+//! announced to other nodes and nothing served before everything is open and bound; a
+//! failure up to then leaves nothing behind. Then the node joins, catches up, and only
+//! then takes traffic.
+//!
+//! Stop (a signal, or a request to leave): announce that it drains, so that no new
+//! requests come; finish what is in flight; bring peers up to date; leave; close.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use basic_balancer::probe::{Probe, ProbeConfig, ProbeHandle};
+use basic_balancer::{Balancer, Proxy, RunningProxy};
+use basic_membership::{AnnouncedState, Cluster, GossipKey, Identity, Keyring, Metadata};
+use basic_sync::net::Handle;
+use basic_sync::storage::RedbStorage;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::api::{self, Api};
+use crate::config::{Config, HostPort, Loaded, PeerSecret};
+use crate::peer_port::{
+    self, Connector, Credentials, Limits, PeerKeys, PeerPort, Protocol, Routes,
+};
+use crate::tasks::{TaskEnded, Tasks};
+use crate::wiring::{health, journal, peers, readiness, routing};
+
+/// The newest protocol between agents that this version speaks.
+const PROTOCOL: u16 = basic_sync::codec::PROTOCOL;
+/// Memory for pages of the store.
+const STORE_CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// Peer connections that wait to be taken up by what they are for.
+const INCOMING_WAITING: usize = 16;
+/// How long requests in flight may take to end when the agent stops.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long peers may take to store this node's last writes when it stops.
+const FLUSH_MAX: Duration = Duration::from_secs(3);
+/// How long the announcement that this node drains travels before it leaves: gossip
+/// reaches every node of a small cluster within three rounds.
+const DRAIN_ROUNDS: u32 = 3;
+
+/// The agent could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory.
+    #[error(
+        "the data directory {path} cannot be used; make it writable, or name another by [node] data_dir"
+    )]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    OpenStore(#[from] basic_sync::storage::OpenError),
+    /// The replica.
+    #[error("replication cannot start")]
+    Replication(#[from] basic_sync::net::StartError),
+    /// The node's name.
+    #[error(transparent)]
+    Identity(#[from] basic_membership::IdentityError),
+    /// A name that membership does not take.
+    #[error("the names of node and cluster are refused by membership")]
+    Name(#[from] basic_membership::NameError),
+    /// The API's address.
+    #[error("the API cannot listen on {address}{}; free the port, or choose another by [api] listen", in_use(.source))]
+    BindApi {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The API would be open to other hosts.
+    #[error(
+        "the API has no access control for other hosts yet, so it listens on loopback only; set [api] listen to 127.0.0.1 or [::1], not {0}"
+    )]
+    ApiExposed(SocketAddr),
+    /// The proxy's address.
+    #[error("the proxy cannot start; choose another address by [proxy] listen")]
+    BindProxy(#[from] basic_balancer::BindError),
+    /// The proxy's threads.
+    #[error("the proxy cannot start")]
+    StartProxy(#[from] basic_balancer::StartError),
+    /// The peer port's address.
+    #[error(transparent)]
+    BindPeerPort(#[from] peer_port::BindError),
+    /// The certificates.
+    #[error("the certificates cannot be made")]
+    Credentials(#[from] peer_port::CredentialsError),
+    /// Membership.
+    #[error("membership cannot start")]
+    Join(#[from] basic_membership::JoinError),
+    /// The app's address.
+    #[error("the app's host \"{host}\" cannot be resolved; correct [app] url")]
+    ResolveApp {
+        /// Which.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The signals.
+    #[error("the agent cannot listen for signals")]
+    Signals(#[source] io::Error),
+    /// A part of the agent ended.
+    #[error("the agent had to stop")]
+    Task(#[from] TaskEnded),
+}
+
+fn in_use(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        ": another process uses the port"
+    } else {
+        ""
+    }
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// [`RunError`]: it could not start, or a part of it failed.
+pub async fn run(loaded: Loaded, secret: PeerSecret) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let (stop, mut stopping) = watch::channel(false);
+    let opened = Opened::open(&loaded.config, &secret).await?;
+    let mut agent = Agent::start(opened, loaded.config, stop).await?;
+
+    // Given up where it stands when the agent is told to stop.
+    let outcome = {
+        let mut activation = pin!(agent.activation());
+        let mut active = false;
+        loop {
+            tokio::select! {
+                () = &mut activation, if !active => active = true,
+                name = signals.next() => {
+                    info!(signal = name, "stopping");
+                    break Ok(());
+                }
+                _ = stopping.wait_for(|stop| *stop) => {
+                    info!("asked to leave; stopping");
+                    break Ok(());
+                }
+                ended = agent.tasks.ended() => break Err(ended),
+            }
+        }
+    };
+    if let Err(error) = &outcome {
+        error!(%error, "stopping");
+    }
+    tokio::select! {
+        () = agent.stop() => {}
+        name = signals.next() => warn!(signal = name, "stopping at once: a second signal came"),
+    }
+    Ok(outcome?)
+}
+
+/// Everything that is opened and bound before anything runs.
+struct Opened {
+    store: RedbStorage,
+    identity: Identity,
+    api: TcpListener,
+    balancer: Balancer,
+    proxy: Proxy,
+    udp: std::net::UdpSocket,
+    peers: peer_port::Listener,
+    credentials: Credentials,
+    keyring: Keyring,
+    app: SocketAddr,
+}
+
+impl Opened {
+    async fn open(config: &Config, secret: &PeerSecret) -> Result<Self, RunError> {
+        let data_dir = &config.node.data_dir;
+        let data_dir_error = |source| RunError::DataDir {
+            path: data_dir.clone(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)
+            .map_err(data_dir_error)?;
+        // The store first: it also keeps a second agent out of the directory.
+        let store = RedbStorage::open(data_dir, STORE_CACHE_BYTES)?;
+        let configured = config
+            .node
+            .id
+            .as_ref()
+            .map(|id| id.as_str().parse())
+            .transpose()?;
+        let identity = Identity::load_or_create(data_dir, configured, SystemTime::now())?;
+
+        let address = config.api.listen;
+        if !address.ip().is_loopback() {
+            return Err(RunError::ApiExposed(address));
+        }
+        let api = TcpListener::bind(address).await;
+        let api = api.map_err(|source| RunError::BindApi { address, source })?;
+        let balancer = Balancer::new(basic_balancer::Config::default());
+        let proxy_config = proxy_config(config, &identity);
+        let proxy = Proxy::bind(config.proxy.listen, balancer.clone(), proxy_config)?;
+        let (udp, peers) = PeerPort::bind(config.peer.listen)?.into_parts();
+
+        let keys = PeerKeys::derive(secret.expose().as_bytes());
+        let cluster = config.node.cluster.as_str();
+        let credentials = Credentials::from_keys(&keys, cluster, identity.id.as_str())?;
+        let keyring = Keyring::new(GossipKey::from_bytes(keys.gossip_key()));
+        let app = resolve_app(config.app.url.host_port()).await?;
+        Ok(Self {
+            store,
+            identity,
+            api,
+            balancer,
+            proxy,
+            udp,
+            peers,
+            credentials,
+            keyring,
+            app,
+        })
+    }
+}
+
+/// Everything that runs.
+struct Agent {
+    config: Config,
+    cluster: Cluster,
+    replica: Handle,
+    proxy: RunningProxy,
+    probe: ProbeHandle,
+    tasks: Tasks,
+    /// Told to close: the peer port and the API.
+    closing: watch::Sender<bool>,
+    began: Instant,
+}
+
+impl Agent {
+    async fn start(
+        opened: Opened,
+        config: Config,
+        stop: watch::Sender<bool>,
+    ) -> Result<Self, RunError> {
+        let began = Instant::now();
+        let mut tasks = Tasks::default();
+        let (closing, closed) = watch::channel(false);
+        let Opened {
+            store,
+            identity,
+            api,
+            balancer,
+            proxy,
+            udp,
+            peers,
+            credentials,
+            keyring,
+            app,
+        } = opened;
+        let node = identity.id.clone();
+        let advertised = config.peer.advertised(peers.address());
+
+        let connector = Connector::new(&credentials, Connector::TIMEOUT_DEFAULT)?;
+        let mut routes = Routes::new();
+        let incoming_sync = routes.serve(Protocol::Sync, INCOMING_WAITING);
+        let incoming_gossip = routes.serve(Protocol::Gossip, INCOMING_WAITING);
+        let peer_statistics = Arc::new(peer_port::Statistics::default());
+
+        let replica = start_replica(store, &config, node.as_str(), connector.clone())?;
+        tasks.spawn(
+            "replication from peers",
+            peers::serve_replication(incoming_sync, replica.clone()),
+        );
+        let (large_frames, large_frames_task) =
+            peers::large_frames(connector, advertised, incoming_gossip);
+        tasks.spawn("large gossip frames", large_frames_task);
+
+        let serving = serve_peers(
+            peers,
+            credentials,
+            routes,
+            peer_statistics.clone(),
+            closed.clone(),
+        );
+        tasks.spawn("peer port", serving);
+        let cluster = join(
+            &config,
+            identity,
+            keyring,
+            udp,
+            advertised,
+            &replica,
+            large_frames,
+        )
+        .await?;
+        tasks.spawn("membership events", journal::log_events(cluster.events()));
+        tasks.spawn(
+            "endpoints",
+            routing::feed_balancer(cluster.clone(), balancer.clone()),
+        );
+        tasks.spawn(
+            "replication peers",
+            routing::feed_replication(cluster.clone(), replica.clone()),
+        );
+
+        let probe = Probe::spawn(probe_config(&config, app));
+        tasks.spawn(
+            "app health",
+            health::announce(cluster.clone(), probe.watch()),
+        );
+        let proxy = proxy.run()?;
+
+        let api_state = Api::new(api::Parts {
+            config: config.clone(),
+            cluster: cluster.clone(),
+            replica: replica.clone(),
+            balancer,
+            proxy: proxy.metrics().clone(),
+            proxy_address: proxy.local_addr(),
+            app_health: probe.watch(),
+            peer_port: peer_statistics,
+            stop,
+            began,
+        });
+        tasks.spawn("API", api::serve(api, api_state, closed));
+        info!(%node, cluster = %config.node.cluster, peer = %advertised, api = %config.api.listen, proxy = %proxy.local_addr(), "started");
+        Ok(Self {
+            config,
+            cluster,
+            replica,
+            proxy,
+            probe,
+            tasks,
+            closing,
+            began,
+        })
+    }
+
+    /// Catches up, and then takes traffic.
+    fn activation(&self) -> impl Future<Output = ()> + use<> {
+        let cluster = self.cluster.clone();
+        let replica = self.replica.clone();
+        let seeds = !self.config.peer.seeds.is_empty();
+        let began = self.began;
+        async move {
+            announce(&cluster, AnnouncedState::CatchingUp).await;
+            readiness::caught_up(&cluster, &replica, seeds).await;
+            announce(&cluster, AnnouncedState::Active).await;
+            info!(took_ms = began.elapsed().as_millis(), "ready");
+        }
+    }
+
+    /// Stops in order. Nothing that was acknowledged is lost, at whatever point it is
+    /// cut off.
+    async fn stop(mut self) {
+        announce(&self.cluster, AnnouncedState::Draining).await;
+        tokio::time::sleep(self.config.gossip.interval * DRAIN_ROUNDS).await;
+        let drained = self.proxy.shutdown(DRAIN_MAX).await;
+        if drained.cut > 0 {
+            warn!(
+                requests = drained.cut,
+                "requests were cut off: they took too long to end"
+            );
+        }
+        if !self.replica.flush(FLUSH_MAX).await {
+            warn!(
+                "not every peer has stored this node's last writes; they get them when it returns"
+            );
+        }
+        self.probe.stop().await;
+        match self.cluster.leave().await {
+            Ok(report) if report.unconfirmed.is_empty() => {
+                info!(
+                    informed = report.informed.len(),
+                    took_ms = report.took.as_millis(),
+                    "left the cluster"
+                );
+            }
+            Ok(report) => {
+                warn!(unconfirmed = ?report.unconfirmed, "left the cluster, but not every member has confirmed it");
+            }
+            Err(error) => warn!(%error, "could not leave the cluster in order"),
+        }
+        self.closing.send_replace(true);
+        self.replica.shutdown().await;
+        // The last answers of the API, the one to a request to leave among them.
+        let _ = timeout(Duration::from_millis(200), self.tasks.ended()).await;
+        self.tasks.stop().await;
+        info!("stopped");
+    }
+}
+
+async fn announce(cluster: &Cluster, state: AnnouncedState) {
+    if let Err(error) = cluster
+        .set_metadata(|metadata| metadata.announced = state)
+        .await
+    {
+        warn!(%error, ?state, "the new state could not be announced");
+    }
+}
+
+fn start_replica(
+    store: RedbStorage,
+    config: &Config,
+    node: &str,
+    connector: Connector,
+) -> Result<Handle, RunError> {
+    let mut options = basic_sync::net::Options::new(config.node.cluster.as_str(), node);
+    options.protocol.vector_interval = config.replication.pull_interval;
+    options.ring_bytes_max =
+        usize::try_from(config.replication.push_buffer.as_u64()).unwrap_or(usize::MAX);
+    let connector = Arc::new(peers::ReplicationConnector::new(connector));
+    Ok(basic_sync::net::start(Arc::new(store), options, connector)?)
+}
+
+async fn join(
+    config: &Config,
+    identity: Identity,
+    keyring: Keyring,
+    udp: std::net::UdpSocket,
+    advertised: SocketAddr,
+    replica: &Handle,
+    large_frames: basic_membership::LargeFrameLink,
+) -> Result<Cluster, RunError> {
+    let cluster = config.node.cluster.as_str().parse()?;
+    let mut settings = basic_membership::Config::new(cluster, identity, advertised);
+    settings.seeds = config.peer.seeds.iter().map(ToString::to_string).collect();
+    settings.gossip_interval = config.gossip.interval;
+    settings.initial_interval = config.gossip.interval.min(settings.max_interval);
+    settings.phi_threshold = config.gossip.phi;
+    let mut metadata = Metadata::new(PROTOCOL);
+    metadata.api = Some(config.api.listen);
+    metadata.app.address = Some(config.app.advertised().to_string());
+    metadata.app.since_ms = health::millis(SystemTime::now());
+    metadata.weight = u32::from(config.app.weight);
+    metadata.labels.clone_from(&config.node.labels);
+    metadata.replica = Some(replica.status().borrow().origin.to_string());
+    Ok(Cluster::join(settings, keyring, udp, metadata, Some(large_frames)).await?)
+}
+
+fn proxy_config(config: &Config, identity: &Identity) -> basic_balancer::ProxyConfig {
+    let mut settings = basic_balancer::ProxyConfig::new(identity.id.as_str());
+    settings.workers = std::num::NonZeroUsize::new(config.proxy.workers.into());
+    settings.timeouts.connect = config.proxy.connect_timeout;
+    settings.timeouts.response_head = config.proxy.response_timeout;
+    settings.retry.body_bytes_max =
+        usize::try_from(config.proxy.retry_body_max.as_u64()).unwrap_or(usize::MAX);
+    settings
+}
+
+fn probe_config(config: &Config, app: SocketAddr) -> ProbeConfig {
+    // Checked by the configuration: it begins with a slash and has no spaces.
+    let path = http::uri::PathAndQuery::try_from(config.app.health.as_str())
+        .unwrap_or_else(|_| http::uri::PathAndQuery::from_static("/health"));
+    let mut probe = ProbeConfig::new(app, path);
+    probe.interval = config.app.probe_interval;
+    probe.timeout = config.app.probe_timeout;
+    probe
+}
+
+async fn serve_peers(
+    listener: peer_port::Listener,
+    credentials: Credentials,
+    routes: Routes,
+    statistics: Arc<peer_port::Statistics>,
+    mut closed: watch::Receiver<bool>,
+) {
+    let closing = async move {
+        // A sender that is gone closes it as well.
+        let _ = closed.wait_for(|closed| *closed).await;
+    };
+    let served = listener
+        .serve(&credentials, routes, Limits::default(), statistics, closing)
+        .await;
+    if let Err(error) = served {
+        error!(%error, "the peer port failed");
+    }
+}
+
+async fn resolve_app(host: &HostPort) -> Result<SocketAddr, RunError> {
+    if let Some(address) = host.socket_address() {
+        return Ok(address);
+    }
+    let error = |source| RunError::ResolveApp {
+        host: host.host().to_owned(),
+        source,
+    };
+    let found = tokio::net::lookup_host((host.host(), host.port()))
+        .await
+        .map_err(error)?;
+    let mut found: Vec<SocketAddr> = found.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| error(io::ErrorKind::NotFound.into()))
+}
+
+/// The signals that end the agent.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Documents: get, put, delete, list.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use basic_sync::model::{Collection, InvalidName, Key, VALUE_BYTES_MAX, Version};
+use basic_sync::net::WriteError;
+use basic_sync::protocol::{AckTarget, Condition, Operation, WriteReceipt, WriteRefused};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Api;
+use super::problem::Problem;
+
+/// Documents on one page of a list unless asked otherwise, and at most.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1000;
+/// How long a write waits for peers unless asked otherwise, and at most.
+const ACKS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+const ACKS_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// `?acks=N|all&timeout=5s` of a write.
+#[derive(Debug, Deserialize)]
+pub(super) struct WriteQuery {
+    acks: Option<String>,
+    timeout: Option<String>,
+}
+
+/// `?prefix=&after=&limit=` of a list.
+#[derive(Debug, Deserialize)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    prefix: String,
+    after: Option<String>,
+    limit: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Written {
+    version: String,
+    acks: usize,
+}
+
+#[derive(Serialize)]
+struct Page {
+    items: Vec<Item>,
+    /// Give it as `after` for the next page.
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Item {
+    key: String,
+    version: String,
+    value: Box<RawValue>,
+}
+
+/// `GET /v1/data/{collection}/{key}`.
+pub(super) async fn get(
+    State(api): State<Api>,
+    Path((collection, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let key = key(&collection, &name)?;
+    let entry = api
+        .replica
+        .entry(&key)
+        .map_err(|error| Problem::internal(&error))?;
+    let found = entry.and_then(|entry| Some((entry.value?, entry.version)));
+    let (value, version) = found.ok_or_else(|| not_found(&key))?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        etag(&version),
+    ];
+    Ok((headers, value).into_response())
+}
+
+/// `PUT /v1/data/{collection}/{key}`.
+pub(super) async fn put(
+    State(api): State<Api>,
+    Path((collection, name)): Path<(String, String)>,
+    Query(query): Query<WriteQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let key = key(&collection, &name)?;
+    let condition = condition(&headers)?;
+    let document = document(body).await?;
+    write(
+        &api,
+        Operation {
+            key,
+            value: Some(document),
+            condition,
+        },
+        &query,
+    )
+    .await
+}
+
+/// `DELETE /v1/data/{collection}/{key}`.
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Path((collection, name)): Path<(String, String)>,
+    Query(query): Query<WriteQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let key = key(&collection, &name)?;
+    let condition = condition(&headers)?;
+    write(
+        &api,
+        Operation {
+            key,
+            value: None,
+            condition,
+        },
+        &query,
+    )
+    .await
+}
+
+/// `GET /v1/data/{collection}`.
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path(collection): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    let collection = Collection::new(&collection).map_err(invalid_name)?;
+    let limit = match &query.limit {
+        None => PAGE_DEFAULT,
+        Some(text) => {
+            let limit = text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=PAGE_MAX).contains(limit));
+            limit.ok_or_else(|| {
+                Problem::bad_request(format!("limit must be a number from 1 to {PAGE_MAX}"))
+            })?
+        }
+    };
+    let page = tokio::task::spawn_blocking(move || {
+        api.replica
+            .documents(&collection, &query.prefix, query.after.as_deref(), limit)
+    });
+    let page = page.await.map_err(|error| Problem::internal(&error))?;
+    let page = page.map_err(|error| Problem::internal(&error))?;
+    let next = page
+        .last()
+        .filter(|_| page.len() == limit)
+        .map(|last| last.key.name().to_owned());
+    let items = page.into_iter().filter_map(|change| {
+        Some(Item {
+            key: change.key.name().to_owned(),
+            version: change.entry.version.to_string(),
+            value: raw(&change.entry.value?)?,
+        })
+    });
+    Ok(Json(Page {
+        items: items.collect(),
+        next,
+    })
+    .into_response())
+}
+
+/// A stored document as JSON text within JSON text.
+pub(super) fn raw(document: &[u8]) -> Option<Box<RawValue>> {
+    // Checked to be JSON before it was stored.
+    RawValue::from_string(String::from_utf8(document.to_vec()).ok()?).ok()
+}
+
+async fn write(api: &Api, operation: Operation, query: &WriteQuery) -> Result<Response, Problem> {
+    let acks = acks(query.acks.as_deref())?;
+    let timeout = acks_timeout(query.timeout.as_deref())?;
+    let written = api.replica.write(vec![operation], acks, timeout).await;
+    let WriteReceipt {
+        versions,
+        acks,
+        complete,
+    } = written.map_err(write_failed)?;
+    let version = versions
+        .first()
+        .ok_or_else(|| Problem::internal(&WriteRefused::Empty))?;
+    let status = if complete {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    let body = Json(Written {
+        version: version.to_string(),
+        acks,
+    });
+    Ok((status, [etag(version)], body).into_response())
+}
+
+async fn document(body: Body) -> Result<Bytes, Problem> {
+    let bytes = match Limited::new(body, VALUE_BYTES_MAX).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!(
+                    "a document may have {VALUE_BYTES_MAX} bytes (1 MiB); split it, or store a reference to it"
+                ),
+            ));
+        }
+        Err(_) => {
+            return Err(Problem::bad_request(
+                "the body ended before it was complete",
+            ));
+        }
+    };
+    let checked: Result<&RawValue, _> = serde_json::from_slice(&bytes);
+    match checked {
+        // Depth is checked only where a value is built.
+        Ok(_) => match serde_json::from_slice::<serde_json::Value>(&bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(Problem::bad_request(format!(
+                "the document cannot be stored: {error}"
+            ))),
+        },
+        Err(error) => Err(Problem::bad_request(format!(
+            "the body is not a JSON document: {error}"
+        ))),
+    }
+}
+
+fn key(collection: &str, name: &str) -> Result<Key, Problem> {
+    let collection = Collection::new(collection).map_err(invalid_name)?;
+    Key::new(collection, name).map_err(invalid_name)
+}
+
+fn invalid_name(error: InvalidName) -> Problem {
+    Problem::bad_request(error.to_string())
+}
+
+fn not_found(key: &Key) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        format!(
+            "there is no document \"{}\" in the collection \"{}\" on this node",
+            key.name(),
+            key.collection()
+        ),
+    )
+}
+
+/// `If-Match` and `If-None-Match` of a write (RFC 9110, section 13.1).
+fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
+    let text = |name: HeaderName| -> Result<Option<&str>, Problem> {
+        let value = headers
+            .get(&name)
+            .map(|value| value.to_str().map(str::trim));
+        value
+            .transpose()
+            .map_err(|_| Problem::bad_request(format!("{name} must be ASCII")))
+    };
+    match (text(header::IF_MATCH)?, text(header::IF_NONE_MATCH)?) {
+        (None, None) => Ok(Condition::Always),
+        (Some("*"), None) => Ok(Condition::Exists),
+        (None, Some("*")) => Ok(Condition::Absent),
+        (Some(tag), None) => match tag.trim_matches('"').parse() {
+            Ok(version) => Ok(Condition::Is(version)),
+            Err(error) => Err(Problem::bad_request(format!("If-Match: {error}"))),
+        },
+        (None, Some(_)) => Err(Problem::bad_request(
+            "If-None-Match takes only * on a write",
+        )),
+        (Some(_), Some(_)) => Err(Problem::bad_request(
+            "give If-Match or If-None-Match, not both",
+        )),
+    }
+}
+
+fn acks(text: Option<&str>) -> Result<AckTarget, Problem> {
+    match text {
+        None | Some("0") => Ok(AckTarget::Local),
+        Some("all") => Ok(AckTarget::All),
+        Some(text) => match text.parse() {
+            Ok(count) => Ok(AckTarget::Peers(count)),
+            Err(_) => Err(Problem::bad_request(
+                "acks must be a number of peers, or \"all\"",
+            )),
+        },
+    }
+}
+
+fn acks_timeout(text: Option<&str>) -> Result<Duration, Problem> {
+    let Some(text) = text else {
+        return Ok(ACKS_TIMEOUT_DEFAULT);
+    };
+    let timeout = humantime::parse_duration(text)
+        .ok()
+        .filter(|limit| *limit <= ACKS_TIMEOUT_MAX);
+    timeout
+        .ok_or_else(|| Problem::bad_request("timeout must be a duration up to 60s, such as 500ms"))
+}
+
+fn write_failed(error: WriteError) -> Problem {
+    let detail = error.to_string();
+    let status = match &error {
+        WriteError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        WriteError::Refused(refused) => match refused {
+            WriteRefused::NotFound(key) => return not_found(key),
+            WriteRefused::ConditionFailed { current, .. } => {
+                return condition_failed(*current);
+            }
+            WriteRefused::Empty | WriteRefused::TooManyOperations { .. } => StatusCode::BAD_REQUEST,
+            WriteRefused::DocumentTooLarge(_) | WriteRefused::TooLarge { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            WriteRefused::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
+            WriteRefused::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            WriteRefused::Storage(_) => return Problem::internal(&error),
+        },
+    };
+    Problem::new(status, detail)
+}
+
+fn condition_failed(current: Option<Version>) -> Problem {
+    let detail = match current {
+        Some(version) => {
+            format!("the document is at version {version}; read it again and repeat the change")
+        }
+        None => "there is no such document on this node".to_owned(),
+    };
+    Problem::new(StatusCode::PRECONDITION_FAILED, detail)
+}
+
+fn etag(version: &Version) -> (HeaderName, String) {
+    (header::ETAG, format!("\"{version}\""))
+}

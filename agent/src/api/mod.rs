@@ -1,0 +1,121 @@
+//! The HTTP API: all routes in one place, one file for each subject.
+//!
+//! A handler takes what it needs out of the request, makes one call, and maps the
+//! result. Every error is a [`problem::Problem`] (RFC 9457) with a `detail` that a
+//! person can act on; what is behind a 500 goes to the log. Before any handler,
+//! [`guard`] turns away what a browser on some other page, or another name for this
+//! address, might send.
+
+mod data;
+mod findings;
+mod guard;
+mod members;
+mod problem;
+mod status;
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::get;
+use basic_balancer::Balancer;
+use basic_balancer::metrics::ProxyMetrics;
+use basic_balancer::probe::AppHealth;
+use basic_membership::Cluster;
+use basic_sync::net::Handle;
+use tokio::net::TcpListener;
+use tracing::error;
+
+use crate::config::Config;
+use crate::peer_port::Statistics;
+
+/// How long answers may take when the agent stops; watches are cut off then.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
+
+/// What the handlers see of the agent.
+#[derive(Debug)]
+pub struct Parts {
+    /// The settings.
+    pub config: Config,
+    /// The membership.
+    pub cluster: Cluster,
+    /// The data.
+    pub replica: Handle,
+    /// The endpoints.
+    pub balancer: Balancer,
+    /// What the proxy has counted.
+    pub proxy: Arc<ProxyMetrics>,
+    /// Where the proxy listens.
+    pub proxy_address: SocketAddr,
+    /// What the probe of the app finds.
+    pub app_health: tokio::sync::watch::Receiver<AppHealth>,
+    /// What the peer port has counted.
+    pub peer_port: Arc<Statistics>,
+    /// Asks the agent to leave and stop.
+    pub stop: tokio::sync::watch::Sender<bool>,
+    /// When the agent started.
+    pub began: Instant,
+}
+
+/// The state of the API. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Api(Arc<Parts>);
+
+impl Api {
+    /// Around the parts of a running agent.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Serves the API until `closed` says that the agent stops.
+pub async fn serve(
+    listener: TcpListener,
+    api: Api,
+    mut closed: tokio::sync::watch::Receiver<bool>,
+) {
+    let mut closing = closed.clone();
+    let graceful = async move {
+        let _ = closing.wait_for(|closed| *closed).await;
+    };
+    let serving = axum::serve(listener, routes(api)).with_graceful_shutdown(graceful);
+    tokio::select! {
+        served = serving => if let Err(error) = served {
+            error!(%error, "the API failed");
+        },
+        () = async {
+            let _ = closed.wait_for(|closed| *closed).await;
+            tokio::time::sleep(CLOSE_MAX).await;
+        } => {}
+    }
+}
+
+fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/healthz", get(status::alive))
+        .route("/readyz", get(status::ready))
+        .route("/v1/status", get(status::status))
+        .route("/v1/members", get(members::list))
+        .route("/v1/members/{id}", get(members::one).delete(members::leave))
+        .route("/v1/data/{collection}", get(data::list))
+        .route(
+            "/v1/data/{collection}/{key}",
+            get(data::get).put(data::put).delete(data::delete),
+        )
+        .route("/v1/watch", get(watch::watch))
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn(guard::check))
+        .with_state(api)
+}

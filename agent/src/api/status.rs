@@ -1,0 +1,221 @@
+//! Status: alive, ready, and the whole in one document.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use basic_balancer::{Admission, EndpointSnapshot};
+use basic_membership::AnnouncedState;
+use basic_sync::protocol::PeerStatus;
+use serde::Serialize;
+
+use super::Api;
+use super::findings::{self, Finding};
+use super::members::rfc3339;
+use super::problem::Problem;
+
+#[derive(Serialize)]
+struct Status {
+    cluster: String,
+    #[serde(rename = "self")]
+    own_id: String,
+    state: &'static str,
+    ready: bool,
+    version: &'static str,
+    uptime_seconds: f64,
+    /// `total`, and how many are in each state.
+    members: BTreeMap<&'static str, usize>,
+    app: App,
+    proxy: Proxy,
+    sync: Sync,
+    findings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct App {
+    url: String,
+    healthy: Option<bool>,
+    since: String,
+    reason: Option<String>,
+    latency_ms: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Proxy {
+    listen: String,
+    requests: u64,
+    failed: u64,
+    retried: u64,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Serialize)]
+struct Endpoint {
+    id: String,
+    target: String,
+    admission: &'static str,
+    in_flight: u64,
+    requests: u64,
+    failures: u64,
+    ejected: bool,
+    last_error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Sync {
+    caught_up: bool,
+    origin: String,
+    written: u64,
+    digest: String,
+    peers: Vec<Peer>,
+}
+
+#[derive(Serialize)]
+struct Peer {
+    id: String,
+    connected: bool,
+    /// Writes that it has and this node lacks.
+    behind: u64,
+    /// Writes of this node that it has not acknowledged.
+    unacknowledged: u64,
+    last_error: Option<String>,
+}
+
+/// `GET /healthz`: the agent runs.
+pub(super) async fn alive() -> Response {
+    Json(serde_json::json!({ "status": "ok" })).into_response()
+}
+
+/// `GET /readyz`: the node has caught up and takes traffic.
+pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
+    match api.cluster.metadata().announced {
+        AnnouncedState::Active => {
+            Ok(Json(serde_json::json!({ "status": "ready" })).into_response())
+        }
+        state => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "this node is {}; `basic-agent status` tells what it waits for",
+                name(state)
+            ),
+        )),
+    }
+}
+
+/// `GET /v1/status`.
+pub(super) async fn status(State(api): State<Api>) -> Response {
+    Json(describe(&api)).into_response()
+}
+
+fn describe(api: &Api) -> Status {
+    let members = api.cluster.members();
+    let mut counts = BTreeMap::from([("total", members.len())]);
+    for member in members.iter() {
+        *counts.entry(member.state.as_str()).or_default() += 1;
+    }
+    let health = api.app_health.borrow().clone();
+    let endpoints = api.balancer.snapshot(Instant::now());
+    let replica = api.replica.status().borrow().clone();
+    let links = api.replica.links();
+    let announced = api.cluster.metadata().announced;
+    let findings = findings::all(&findings::Facts {
+        config: &api.config,
+        own_id: &api.cluster.identity().id,
+        announced,
+        members: &members,
+        health: &health,
+        replica: &replica,
+        links: &links,
+        gossip: &api.cluster.diagnostics(),
+        peer_port: &api.peer_port.snapshot(),
+        began: api.began,
+    });
+    let last_error = |peer: &PeerStatus| {
+        let link = links.iter().find(|link| link.peer.id == peer.peer);
+        peer.last_error
+            .clone()
+            .or_else(|| link.and_then(|link| link.last_error.clone()))
+    };
+    let peers = replica.peers.iter().map(|peer| Peer {
+        id: peer.peer.to_string(),
+        connected: peer.linked,
+        behind: peer.behind,
+        unacknowledged: peer.unacknowledged,
+        last_error: last_error(peer),
+    });
+    Status {
+        cluster: api.config.node.cluster.to_string(),
+        own_id: api.cluster.identity().id.to_string(),
+        state: name(announced),
+        ready: announced == AnnouncedState::Active,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: api.began.elapsed().as_secs_f64(),
+        members: counts,
+        app: App {
+            url: format!("http://{}", api.config.app.url.host_port()),
+            healthy: match health.state {
+                basic_balancer::probe::AppState::Unknown => None,
+                _ => Some(health.is_healthy()),
+            },
+            since: rfc3339(health.since),
+            reason: health.last_error.clone().filter(|_| !health.is_healthy()),
+            latency_ms: health.latency.map(|latency| latency.as_secs_f64() * 1e3),
+        },
+        proxy: Proxy {
+            listen: api.proxy_address.to_string(),
+            requests: api.proxy.requests.value(),
+            failed: api.proxy.failed.value() + api.proxy.no_endpoint.value(),
+            retried: api.proxy.retries.value(),
+            endpoints: endpoints.iter().map(Endpoint::from).collect(),
+        },
+        sync: Sync {
+            caught_up: announced == AnnouncedState::Active
+                && replica.peers.iter().all(|peer| peer.behind == 0),
+            origin: replica.origin.to_string(),
+            written: replica.written,
+            digest: hex(&replica.digest.to_bytes()),
+            peers: peers.collect(),
+        },
+        findings,
+    }
+}
+
+impl From<&EndpointSnapshot> for Endpoint {
+    fn from(known: &EndpointSnapshot) -> Self {
+        Self {
+            id: known.endpoint.id.as_str().to_owned(),
+            target: known.endpoint.target.to_string(),
+            admission: match known.endpoint.admission {
+                Admission::Accepting => "accepting",
+                Admission::Draining => "draining",
+                Admission::Refusing(basic_balancer::Refusal::Unhealthy) => "unhealthy",
+                Admission::Refusing(basic_balancer::Refusal::Unreachable) => "unreachable",
+                Admission::Refusing(basic_balancer::Refusal::CatchingUp) => "catching-up",
+                Admission::Refusing(basic_balancer::Refusal::Administrative) => "maintenance",
+            },
+            in_flight: known.in_flight,
+            requests: known.picked,
+            failures: known.failures,
+            ejected: known.ejected_for.is_some(),
+            last_error: known.last_error.clone(),
+        }
+    }
+}
+
+fn name(state: AnnouncedState) -> &'static str {
+    match state {
+        AnnouncedState::Joining => "joining",
+        AnnouncedState::CatchingUp => "catching-up",
+        AnnouncedState::Active => "active",
+        AnnouncedState::Draining => "draining",
+        AnnouncedState::Leaving => "leaving",
+        AnnouncedState::Left => "left",
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,41 @@
+//! `run`: reads the configuration and the secret, sets up logging, and runs the agent until it is told to stop.
+
+use std::error::Error;
+use std::future::Future;
+
+use clap::Args;
+
+use crate::config::{Config, Environment, Loaded, PeerSecret};
+use crate::telemetry;
+
+use super::CliError;
+use super::settings::SettingsArgs;
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+impl Run {
+    /// Everything that is wrong with the configuration is told before anything is opened, bound or written.
+    pub(super) fn execute<A, F, E>(self, environment: Environment, agent: A) -> Result<(), CliError>
+    where
+        A: FnOnce(Loaded, PeerSecret) -> F,
+        F: Future<Output = Result<(), E>>,
+        E: Error + Send + Sync + 'static,
+    {
+        let loaded = Config::load(&self.settings.sources(environment))?;
+        let secret = loaded.peer_secret.read_or_create()?;
+        telemetry::init(&loaded.config.log)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("basic-agent")
+            .enable_all()
+            .build()
+            .map_err(CliError::Runtime)?;
+        runtime
+            .block_on(agent(loaded, secret))
+            .map_err(|error| CliError::Agent(Box::new(error)))
+    }
+}

@@ -1,0 +1,224 @@
+//! Loading: the layers laid over each other, every key read once, all problems collected.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use toml_edit::Value;
+
+use super::check;
+use super::environment::Environment;
+use super::file;
+use super::flag::{self, FlagValue};
+use super::layer::{Assignment, Layer};
+use super::origin::{Effective, Origin, Origins};
+use super::problem::{ConfigErrors, Problem};
+use super::schema::{self, Key, KeyId};
+use super::secrets::PeerSecretSource;
+use super::settings::{
+    ApiConfig, AppConfig, Config, GossipConfig, LogConfig, NodeConfig, PeerConfig, ProxyConfig,
+    ReplicationConfig,
+};
+use super::value::{Raw, Setting};
+
+/// Where settings come from; the later wins: file, environment, flags.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file named on the command line; without one, the file named by `BASIC_AGENT_CONFIG`, if any. A file that is
+    /// named has to exist, and no file is looked for that nobody named.
+    pub file: Option<PathBuf>,
+    /// The variables of the environment.
+    pub environment: Environment,
+    /// The flags in the order in which they were given.
+    pub flags: Vec<FlagValue>,
+}
+
+/// A configuration that may be started with.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Where each of them came from.
+    pub origins: Origins,
+    /// The file that was read, if there was one.
+    pub file: Option<PathBuf>,
+    /// Where the secret that all agents of the cluster share is to be found.
+    pub peer_secret: PeerSecretSource,
+}
+
+impl Config {
+    /// Reads all sources and checks every value, also against the others.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of the sources.
+    pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+        let mut reader = Reader::new(sources);
+        let config = reader.config();
+        let Reader {
+            mut problems,
+            effective,
+            faulty,
+            ..
+        } = reader;
+        let origins = Origins(effective);
+        let peer_secret = PeerSecretSource::of(&sources.environment, &config);
+        problems.extend(check::conflicts(
+            &config,
+            &origins,
+            &faulty,
+            peer_secret.is_given(),
+        ));
+        match ConfigErrors::of(problems) {
+            Some(errors) => Err(errors),
+            None => Ok(Loaded {
+                config,
+                origins,
+                file: sources.file(),
+                peer_secret,
+            }),
+        }
+    }
+}
+
+impl Sources {
+    /// Reads only where the API listens, for a client on the same host: it may lack what the agent itself needs, such
+    /// as the secret.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not TOML, and whatever is wrong with `[api] listen`.
+    pub fn api_listen(&self) -> Result<SocketAddr, ConfigErrors> {
+        let mut reader = Reader::new(self);
+        let listen = reader.required(&schema::API_LISTEN);
+        match ConfigErrors::of(reader.problems) {
+            Some(errors) => Err(errors),
+            None => Ok(listen),
+        }
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        self.file.clone().or_else(|| self.environment.config_file())
+    }
+}
+
+/// Gives each key the value of the last source that has one.
+struct Reader {
+    /// In order: the later wins.
+    assignments: Vec<Assignment>,
+    problems: Vec<Problem>,
+    effective: Vec<Effective>,
+    /// Keys with a refused value, which are not worth comparing with others.
+    faulty: Vec<KeyId>,
+}
+
+impl Reader {
+    fn new(sources: &Sources) -> Self {
+        let file = sources
+            .file()
+            .map(|path| file::read(&path))
+            .unwrap_or_default();
+        let layers = [file, sources.environment.read(), flag::read(&sources.flags)];
+        let mut reader = Self {
+            assignments: Vec::new(),
+            problems: Vec::new(),
+            effective: Vec::new(),
+            faulty: Vec::new(),
+        };
+        for Layer {
+            assignments,
+            problems,
+        } in layers
+        {
+            reader.assignments.extend(assignments);
+            reader.problems.extend(problems);
+        }
+        reader
+    }
+
+    fn config(&mut self) -> Config {
+        Config {
+            node: NodeConfig {
+                cluster: self.required(&schema::NODE_CLUSTER),
+                id: self.optional(&schema::NODE_ID),
+                data_dir: self.required(&schema::NODE_DATA_DIR),
+                labels: self.required(&schema::NODE_LABELS),
+            },
+            peer: PeerConfig {
+                listen: self.required(&schema::PEER_LISTEN),
+                advertise: self.optional(&schema::PEER_ADVERTISE),
+                seeds: self.required(&schema::PEER_SEEDS),
+                secret_file: self.optional(&schema::PEER_SECRET_FILE),
+                insecure: self.required(&schema::PEER_INSECURE),
+            },
+            gossip: GossipConfig {
+                interval: self.required(&schema::GOSSIP_INTERVAL),
+                phi: self.required(&schema::GOSSIP_PHI),
+            },
+            app: AppConfig {
+                url: self.required(&schema::APP_URL),
+                health: self.required(&schema::APP_HEALTH),
+                weight: self.required(&schema::APP_WEIGHT),
+                advertise: self.optional(&schema::APP_ADVERTISE),
+                probe_interval: self.required(&schema::APP_PROBE_INTERVAL),
+                probe_timeout: self.required(&schema::APP_PROBE_TIMEOUT),
+            },
+            api: ApiConfig {
+                listen: self.required(&schema::API_LISTEN),
+            },
+            proxy: ProxyConfig {
+                listen: self.required(&schema::PROXY_LISTEN),
+                strategy: self.required(&schema::PROXY_STRATEGY),
+                workers: self.required(&schema::PROXY_WORKERS),
+                connect_timeout: self.required(&schema::PROXY_CONNECT_TIMEOUT),
+                response_timeout: self.required(&schema::PROXY_RESPONSE_TIMEOUT),
+                retry_body_max: self.required(&schema::PROXY_RETRY_BODY_MAX),
+            },
+            replication: ReplicationConfig {
+                pull_interval: self.required(&schema::REPLICATION_PULL_INTERVAL),
+                push_buffer: self.required(&schema::REPLICATION_PUSH_BUFFER),
+            },
+            log: LogConfig {
+                level: self.required(&schema::LOG_LEVEL),
+                format: self.required(&schema::LOG_FORMAT),
+            },
+        }
+    }
+
+    /// The value of a key that has a default.
+    fn required<T: Setting>(&mut self, key: &'static Key<T>) -> T {
+        self.optional(key)
+            .expect("a key that is always read has a default")
+    }
+
+    /// The value of a key, noting what is wrong with any that was given to it. If the last one is wrong the default
+    /// stands in, so that reading can go on to the next problem.
+    fn optional<T: Setting>(&mut self, key: &'static Key<T>) -> Option<T> {
+        let mut last = None;
+        for assignment in self.assignments.iter().filter(|a| a.key.id() == key.id()) {
+            match key.parse(&assignment.raw) {
+                Ok(value) => last = Some((value, assignment.origin.clone())),
+                Err(error) => {
+                    self.faulty.push(key.id());
+                    self.problems.push(Problem {
+                        origin: assignment.origin.clone(),
+                        subject: Some(key.id().to_string()),
+                        fault: error.into(),
+                    });
+                }
+            }
+        }
+        let default = || {
+            let value = key.parse(&Raw::Text(key.default()?.to_owned()));
+            Some((
+                value.expect("the schema's defaults are valid"),
+                Origin::Default,
+            ))
+        };
+        let (value, origin) = last.or_else(default)?;
+        let shown: Value = value.to_toml();
+        self.effective.push(Effective {
+            key,
+            value: shown,
+            origin,
+        });
+        Some(value)
+    }
+}

@@ -1,0 +1,22 @@
+//! Basic Agent: one process beside each server, which together turn one-node servers into a cluster.
+//!
+//! This crate is the composition root, the only one that knows all others. It holds no clustering, replication or
+//! balancing of its own. The map:
+//!
+//! - [`agent`]: the life of the agent, from opening the store to the last word to its peers. Read it first.
+//! - [`wiring`]: what one crate says, in the words of another.
+//! - [`api`]: the HTTP API, all routes in one place.
+//! - [`peer_port`]: the one port other hosts need, and all of TLS.
+//! - [`config`]: what is wanted. [`telemetry`]: what happens. [`cli`]: the command line.
+//! - [`tasks`]: background tasks, by name.
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod peer_port;
+pub mod tasks;
+pub mod telemetry;
+pub mod wiring;
