@@ -1,0 +1,218 @@
+//! Data: written on one node, read on all, refused where it makes no sense.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use basic_tests::harness::cluster::Cluster;
+use basic_tests::harness::http::Client;
+use basic_tests::harness::load::quantile;
+use basic_tests::harness::node::Service;
+use basic_tests::harness::wait::wait_until;
+use bytes::Bytes;
+use http::{Method, Request};
+use serde_json::json;
+
+use crate::support::{LIMIT, assert_problem, put, wait_for_document};
+
+#[tokio::test]
+async fn a_document_written_on_one_node_is_read_on_the_others() {
+    let cluster = Cluster::up("documents", 3).await.unwrap();
+    let client = Client::default();
+    let path = "/v1/data/users/u1";
+    let document = json!({ "name": "梁鑫" });
+    let written = put(&client, &cluster.api(1, path), &document).await;
+    assert!(written.json()["version"].is_string(), "{}", written.text());
+    let tag = written
+        .header("etag")
+        .expect("a write answers the version as ETag")
+        .to_owned();
+    for node in 1..=3 {
+        let read = wait_for_document(&client, &cluster.api(node, path)).await;
+        assert_eq!(read.json(), document, "node {node}");
+        assert_eq!(read.header("etag"), Some(tag.as_str()), "node {node}");
+    }
+
+    let deleted = client.delete(&cluster.api(3, path)).await.unwrap();
+    assert!(deleted.status.is_success(), "{}", deleted.text());
+    for node in 1..=3 {
+        wait_until(format!("node {node} to have lost it"), LIMIT, || async {
+            let answer = client
+                .get(&cluster.api(node, path))
+                .await
+                .map_err(|e| e.to_string())?;
+            match answer.status.as_u16() {
+                404 => Ok(()),
+                status => Err(format!("it answers {status}")),
+            }
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_two_writes_to_one_key_every_node_keeps_the_same() {
+    let cluster = Cluster::up("two-writes", 3).await.unwrap();
+    let client = Client::default();
+    let path = "/v1/data/users/contested";
+    let (at_1, at_2) = (cluster.api(1, path), cluster.api(2, path));
+    let (by_1, by_2) = (json!({ "by": 1 }), json!({ "by": 2 }));
+    tokio::join!(put(&client, &at_1, &by_1), put(&client, &at_2, &by_2));
+    wait_until("all nodes to agree", LIMIT, || async {
+        let mut seen = Vec::new();
+        for node in 1..=3 {
+            let answer = client
+                .get(&cluster.api(node, path))
+                .await
+                .map_err(|e| e.to_string())?;
+            seen.push((answer.text(), answer.header("etag").map(str::to_owned)));
+        }
+        let agreed = seen
+            .iter()
+            .all(|one| one.1.is_some() && Some(one) == seen.first());
+        if agreed {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// A pull comes once a second, so a median far below that is the live push.
+#[tokio::test]
+async fn a_write_is_pushed_and_does_not_wait_for_the_next_pull() {
+    let cluster = Cluster::up("push", 3).await.unwrap();
+    let client = Client::default();
+    let mut delays = Vec::new();
+    for number in 0..60 {
+        let path = format!("/v1/data/pushed/k{number}");
+        put(
+            &client,
+            &cluster.api(1, &path),
+            &json!({ "number": number }),
+        )
+        .await;
+        let acknowledged = Instant::now();
+        wait_for_document(&client, &cluster.api(2, &path)).await;
+        wait_for_document(&client, &cluster.api(3, &path)).await;
+        delays.push(acknowledged.elapsed());
+    }
+    delays.sort_unstable();
+    let (median, p99) = (quantile(&delays, 0.5), quantile(&delays, 0.99));
+    eprintln!("acknowledged to visible on both others: median {median:?}, p99 {p99:?}");
+    assert!(median < Duration::from_millis(300), "median {median:?}");
+}
+
+#[tokio::test]
+async fn a_listing_pages_through_a_collection_in_key_order() {
+    let cluster = Cluster::up("listing", 1).await.unwrap();
+    let client = Client::default();
+    for number in 0..25 {
+        let url = cluster.api(1, &format!("/v1/data/pages/k{number:02}"));
+        put(&client, &url, &json!({ "number": number })).await;
+    }
+    put(&client, &cluster.api(1, "/v1/data/pages/other"), &json!({})).await;
+    let mut keys = Vec::new();
+    let mut after = String::new();
+    loop {
+        let query = format!("/v1/data/pages?prefix=k&limit=10&after={after}");
+        let page = client.get(&cluster.api(1, &query)).await.unwrap().json();
+        let items = page["items"]
+            .as_array()
+            .unwrap_or_else(|| panic!("no items: {page}"));
+        assert!(items.len() <= 10, "{page}");
+        for item in items {
+            let key = item["key"].as_str().unwrap().to_owned();
+            assert_eq!(item["value"]["number"], keys.len());
+            keys.push(key);
+        }
+        match page["next"].as_str() {
+            Some(next) => after = next.to_owned(),
+            None => break,
+        }
+    }
+    let expected: Vec<_> = (0..25).map(|number| format!("k{number:02}")).collect();
+    assert_eq!(keys, expected);
+}
+
+#[tokio::test]
+async fn a_watch_sees_the_writes_of_other_nodes() {
+    let cluster = Cluster::up("watch", 2).await.unwrap();
+    let client = Client::default();
+    let mut command = Command::new(cluster.binaries().agent());
+    command.args([
+        "data",
+        "watch",
+        "users",
+        "--json",
+        "--api",
+        &cluster.api(2, ""),
+    ]);
+    let watch = Service::start(&mut command, cluster.layout().directory().join("watch")).unwrap();
+    let mut number = 0;
+    // The watch begins at a moment that is not known here, so write until it shows.
+    wait_until("the watch to show a write of the other node", LIMIT, || {
+        number += 1;
+        let url = cluster.api(1, &format!("/v1/data/users/w{number}"));
+        let (client, watch) = (&client, &watch);
+        async move {
+            put(client, &url, &json!({ "number": number })).await;
+            let output = watch.output();
+            let shown = output.contains("\"put\"") && output.contains("\"w");
+            if shown {
+                Ok(())
+            } else {
+                Err(format!("it shows: {output}"))
+            }
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_with_advice_and_change_nothing() {
+    let cluster = Cluster::up("bad-requests", 1).await.unwrap();
+    let client = Client::default();
+    let send = async |method: Method, path: &str, body: &[u8]| {
+        let url = cluster.api(1, path);
+        client
+            .call(method, &url, Bytes::copy_from_slice(body))
+            .await
+            .unwrap()
+    };
+
+    let malformed = send(Method::PUT, "/v1/data/users/u1", b"{\"name\": ").await;
+    assert_problem(&malformed, 400);
+    let bad_name = send(Method::PUT, "/v1/data/us%20ers/u1", b"{}").await;
+    assert_problem(&bad_name, 400);
+    let detail = bad_name.json()["detail"].to_string();
+    assert!(
+        detail.contains("us ers"),
+        "the detail shows the name: {detail}"
+    );
+    let large = format!("{{\"text\":\"{}\"}}", "x".repeat((1 << 20) + 1));
+    let too_large = send(Method::PUT, "/v1/data/users/u1", large.as_bytes()).await;
+    assert_problem(&too_large, 413);
+    assert_problem(&send(Method::GET, "/v1/data/users/nobody", b"").await, 404);
+    assert_problem(&send(Method::GET, "/v1/nothing", b"").await, 404);
+    assert_problem(
+        &send(Method::GET, "/v1/data/users?limit=many", b"").await,
+        400,
+    );
+
+    let unlabelled = Request::put(cluster.api(1, "/v1/data/users/u1"))
+        .header("content-type", "text/plain")
+        .body(Bytes::from_static(b"{}"))
+        .unwrap();
+    assert_problem(&client.send(unlabelled).await.unwrap(), 415);
+
+    let list = client
+        .get(&cluster.api(1, "/v1/data/users"))
+        .await
+        .unwrap()
+        .json();
+    assert_eq!(list["items"], json!([]));
+}

@@ -1,0 +1,18 @@
+//! End to end: real binaries, started by the real scripts, seen from outside.
+//!
+//! Each test has a cluster of its own, on its own ports and in its own
+//! directory; one runs at a time (`.config/nextest.toml`). They know what a user
+//! knows: commands, configuration files, HTTP answers, exit codes, logs.
+
+mod command_line;
+mod documents;
+mod failover;
+mod footprint;
+mod leaving;
+mod local_cluster;
+mod proxying;
+mod recovery;
+mod refusals;
+mod sample_server;
+mod support;
+mod trust;
