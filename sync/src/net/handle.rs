@@ -116,7 +116,7 @@ pub fn start(
     let (commands, commands_taken) = mpsc::channel(options.commands_max);
     let (status, status_seen) = watch::channel(Arc::new(replica.status()));
     let (feed_head, feed_head_seen) = watch::channel(replica.feed().head);
-    let ring = Arc::new(Ring::new(options.ring_bytes_max));
+    let ring = Ring::new(options.ring_bytes_max);
     let greeting = Greeting {
         cluster: options.cluster,
         node: options.node,

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::driver::Command;
 use super::incoming::{Greeting, read_hello};
-use super::ring::{Next, Ring};
+use super::ring::{Next, Reader, Ring};
 use super::{Connector, Stream};
 use crate::codec::{self, Hello, Lane, PROTOCOL};
 use crate::model::PeerId;
@@ -224,7 +224,7 @@ impl LinkTask {
         writer: WriteHalf<Box<dyn Stream>>,
         queue: &mut mpsc::Receiver<Message>,
     ) -> io::Error {
-        let (mut cursor, mut changes) = self.shared.ring.subscribe();
+        let mut ring = self.shared.ring.subscribe();
         {
             let mut status = lock(&self.status);
             status.up = true;
@@ -248,9 +248,9 @@ impl LinkTask {
                     Some(message) => self.send(&mut writer, &codec::encode_message(&message)).await,
                     None => return io::Error::other("the peer is no longer one of ours"),
                 },
-                changed = changes.changed() => match changed {
-                    Ok(()) => self.send_ring(&mut writer, &mut cursor).await,
-                    Err(_) => return io::Error::other("the replica has stopped"),
+                more = ring.changed() => match more {
+                    true => self.send_ring(&mut writer, &ring).await,
+                    false => return io::Error::other("the replica has stopped"),
                 },
                 read = reader.read(&mut unexpected) => Err(match read {
                     Ok(0) => io::Error::new(io::ErrorKind::UnexpectedEof, "the peer hung up"),
@@ -259,7 +259,7 @@ impl LinkTask {
                 }),
             };
             // Flush when nothing else is ready to be sent.
-            let idle = queue.is_empty() && !changes.has_changed().unwrap_or(false);
+            let idle = queue.is_empty() && !ring.has_changed();
             let outcome = match outcome {
                 Ok(()) if idle => within(SEND_TIMEOUT, writer.flush()).await,
                 other => other,
@@ -273,10 +273,10 @@ impl LinkTask {
     async fn send_ring(
         &self,
         writer: &mut BufWriter<WriteHalf<Box<dyn Stream>>>,
-        cursor: &mut u64,
+        ring: &Reader,
     ) -> io::Result<()> {
         loop {
-            match self.shared.ring.next(cursor) {
+            match ring.next() {
                 Next::Frame(frame) => self.send(writer, &frame).await?,
                 Next::Lost(frames) => {
                     warn!(peer = %self.peer.id, frames, "the peer is too slow for the live stream; it will pull");

@@ -1,10 +1,11 @@
 //! A ring of encoded frames with a cursor for each reader.
 //!
-//! The writer never waits. A reader that is slower than the writer for longer than
-//! the ring is deep loses frames, is told so, and gets what it lost by a pull.
+//! The writer never waits. A frame stays until every reader has passed it, so that
+//! the ring is empty while all keep up; a reader that is further behind than the ring
+//! is deep loses frames, is told so, and gets what it lost by a pull.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -23,6 +24,9 @@ struct Frames {
     /// Number of the first frame that is still there.
     first: u64,
     bytes: usize,
+    /// Reader → the number of the frame that it reads next.
+    cursors: BTreeMap<u64, u64>,
+    next_reader: u64,
 }
 
 /// What a reader finds at its cursor.
@@ -36,59 +40,117 @@ pub(super) enum Next {
     Empty,
 }
 
+/// One reader's place. It reads what comes after it was made.
+pub(super) struct Reader {
+    ring: Arc<Ring>,
+    id: u64,
+    changes: watch::Receiver<u64>,
+}
+
 impl Ring {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self {
+    pub(super) fn new(bytes_max: usize) -> Arc<Self> {
+        let head = watch::Sender::new(0);
+        Arc::new(Self {
             frames: Mutex::default(),
-            head: watch::Sender::new(0),
+            head,
             bytes_max,
-        }
+        })
     }
 
-    /// Adds a frame, and forgets the oldest ones as far as room demands. The newest
-    /// frame always stays.
+    /// Adds a frame. The newest one always stays as long as there is a reader, however
+    /// large it is.
     pub(super) fn push(&self, frame: Bytes) {
         let mut ring = self.lock();
         ring.bytes += frame.len();
         ring.frames.push_back(frame);
         while ring.bytes > self.bytes_max && ring.frames.len() > 1 {
-            if let Some(oldest) = ring.frames.pop_front() {
-                ring.bytes -= oldest.len();
-                ring.first += 1;
-            }
+            ring.drop_first();
         }
-        let head = ring.first + ring.frames.len() as u64;
+        ring.drop_passed();
+        let head = ring.end();
         drop(ring);
         self.head.send_replace(head);
     }
 
-    /// A cursor at the end, and a receiver that changes with each frame.
-    pub(super) fn subscribe(&self) -> (u64, watch::Receiver<u64>) {
+    pub(super) fn subscribe(self: &Arc<Self>) -> Reader {
         let changes = self.head.subscribe();
-        let ring = self.lock();
-        (ring.first + ring.frames.len() as u64, changes)
-    }
-
-    /// Reads at a cursor and moves it.
-    pub(super) fn next(&self, cursor: &mut u64) -> Next {
-        let ring = self.lock();
-        if *cursor < ring.first {
-            let lost = ring.first - *cursor;
-            *cursor = ring.first;
-            return Next::Lost(lost);
-        }
-        let offset = usize::try_from(*cursor - ring.first).unwrap_or(usize::MAX);
-        match ring.frames.get(offset) {
-            Some(frame) => {
-                *cursor += 1;
-                Next::Frame(frame.clone())
-            }
-            None => Next::Empty,
+        let mut ring = self.lock();
+        let id = ring.next_reader;
+        let end = ring.end();
+        ring.next_reader += 1;
+        ring.cursors.insert(id, end);
+        Reader {
+            ring: self.clone(),
+            id,
+            changes,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Frames> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Frames {
+    /// The number of the next frame.
+    fn end(&self) -> u64 {
+        self.first + self.frames.len() as u64
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(oldest) = self.frames.pop_front() {
+            self.bytes -= oldest.len();
+            self.first += 1;
+        }
+    }
+
+    /// Forgets what every reader has passed.
+    fn drop_passed(&mut self) {
+        let slowest = self.cursors.values().copied().min().unwrap_or(u64::MAX);
+        while self.first < slowest && !self.frames.is_empty() {
+            self.drop_first();
+        }
+    }
+}
+
+impl Reader {
+    /// Waits until there is something new since the last call; `false` if there will
+    /// never be again.
+    pub(super) async fn changed(&mut self) -> bool {
+        self.changes.changed().await.is_ok()
+    }
+
+    /// Whether [`Reader::changed`] would return at once.
+    pub(super) fn has_changed(&self) -> bool {
+        self.changes.has_changed().unwrap_or(false)
+    }
+
+    /// Reads at the cursor and moves it.
+    pub(super) fn next(&self) -> Next {
+        let mut ring = self.ring.lock();
+        let Some(cursor) = ring.cursors.get(&self.id).copied() else {
+            return Next::Empty;
+        };
+        if cursor < ring.first {
+            let first = ring.first;
+            ring.cursors.insert(self.id, first);
+            return Next::Lost(first - cursor);
+        }
+        let offset = usize::try_from(cursor - ring.first).unwrap_or(usize::MAX);
+        let Some(frame) = ring.frames.get(offset).cloned() else {
+            return Next::Empty;
+        };
+        ring.cursors.insert(self.id, cursor + 1);
+        ring.drop_passed();
+        Next::Frame(frame)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut ring = self.ring.lock();
+        ring.cursors.remove(&self.id);
+        ring.drop_passed();
     }
 }
 
@@ -99,17 +161,34 @@ mod tests {
     #[test]
     fn a_slow_reader_is_told_what_it_lost_and_the_ring_stays_within_its_bound() {
         let ring = Ring::new(10);
-        let (mut cursor, changes) = ring.subscribe();
-        assert_eq!(ring.next(&mut cursor), Next::Empty);
+        let reader = ring.subscribe();
+        assert_eq!(reader.next(), Next::Empty);
         for _ in 0..5 {
             ring.push(Bytes::from_static(b"1234"));
         }
-        assert!(changes.has_changed().unwrap());
-        assert_eq!(ring.next(&mut cursor), Next::Lost(3));
-        assert!(matches!(ring.next(&mut cursor), Next::Frame(_)));
-        assert!(matches!(ring.next(&mut cursor), Next::Frame(_)));
-        assert_eq!(ring.next(&mut cursor), Next::Empty);
+        assert!(reader.has_changed());
+        assert_eq!(reader.next(), Next::Lost(3));
+        assert!(matches!(reader.next(), Next::Frame(_)));
+        assert!(matches!(reader.next(), Next::Frame(_)));
+        assert_eq!(reader.next(), Next::Empty);
         ring.push(Bytes::from(vec![0; 100]));
-        assert!(matches!(ring.next(&mut cursor), Next::Frame(frame) if frame.len() == 100));
+        assert!(matches!(reader.next(), Next::Frame(frame) if frame.len() == 100));
+    }
+
+    #[test]
+    fn a_frame_is_kept_until_the_slowest_reader_has_passed_it() {
+        let ring = Ring::new(1000);
+        ring.push(Bytes::from_static(b"for nobody"));
+        assert_eq!(ring.lock().bytes, 0);
+        let (fast, slow) = (ring.subscribe(), ring.subscribe());
+        ring.push(Bytes::from_static(b"1234"));
+        assert_eq!(fast.next(), Next::Frame(Bytes::from_static(b"1234")));
+        assert_eq!(ring.lock().bytes, 4);
+        assert_eq!(slow.next(), Next::Frame(Bytes::from_static(b"1234")));
+        assert_eq!(ring.lock().bytes, 0);
+        ring.push(Bytes::from_static(b"5678"));
+        assert_eq!(fast.next(), Next::Frame(Bytes::from_static(b"5678")));
+        drop(slow);
+        assert_eq!(ring.lock().bytes, 0);
     }
 }
