@@ -13,14 +13,13 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use basic_balancer::probe::{Probe, ProbeConfig, ProbeHandle};
+use basic_balancer::probe::{Probe, ProbeHandle};
 use basic_balancer::{Balancer, Proxy, RunningProxy};
-use basic_membership::{AnnouncedState, Cluster, GossipKey, Identity, Keyring, Metadata};
+use basic_membership::{AnnouncedState, Cluster, GossipKey, Identity, Keyring};
 use basic_sync::net::Handle;
 use basic_sync::storage::RedbStorage;
 use tokio::net::TcpListener;
@@ -30,15 +29,14 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::api::{self, Api};
-use crate::config::{Config, HostPort, Loaded, PeerSecret};
+use crate::config::{Config, Loaded, PeerSecret};
+use crate::error::RunError;
 use crate::peer_port::{
     self, Connector, Credentials, Limits, PeerKeys, PeerPort, Protocol, Routes,
 };
-use crate::tasks::{TaskEnded, Tasks};
-use crate::wiring::{health, journal, peers, readiness, routing};
+use crate::tasks::Tasks;
+use crate::wiring::{health, journal, peers, readiness, routing, settings};
 
-/// The newest protocol between agents that this version speaks.
-const PROTOCOL: u16 = basic_sync::codec::PROTOCOL;
 /// Memory for pages of the store.
 const STORE_CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// Peer connections that wait to be taken up by what they are for.
@@ -50,83 +48,6 @@ const FLUSH_MAX: Duration = Duration::from_secs(3);
 /// How long the announcement that this node drains travels before it leaves: gossip
 /// reaches every node of a small cluster within three rounds.
 const DRAIN_ROUNDS: u32 = 3;
-
-/// The agent could not start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The data directory.
-    #[error(
-        "the data directory {path} cannot be used; make it writable, or name another by [node] data_dir"
-    )]
-    DataDir {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The store.
-    #[error(transparent)]
-    OpenStore(#[from] basic_sync::storage::OpenError),
-    /// The replica.
-    #[error("replication cannot start")]
-    Replication(#[from] basic_sync::net::StartError),
-    /// The node's name.
-    #[error(transparent)]
-    Identity(#[from] basic_membership::IdentityError),
-    /// A name that membership does not take.
-    #[error("the names of node and cluster are refused by membership")]
-    Name(#[from] basic_membership::NameError),
-    /// The API's address.
-    #[error("the API cannot listen on {address}{}; free the port, or choose another by [api] listen", in_use(.source))]
-    BindApi {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The API would be open to other hosts.
-    #[error(
-        "the API has no access control for other hosts yet, so it listens on loopback only; set [api] listen to 127.0.0.1 or [::1], not {0}"
-    )]
-    ApiExposed(SocketAddr),
-    /// The proxy's address.
-    #[error("the proxy cannot start; choose another address by [proxy] listen")]
-    BindProxy(#[from] basic_balancer::BindError),
-    /// The proxy's threads.
-    #[error("the proxy cannot start")]
-    StartProxy(#[from] basic_balancer::StartError),
-    /// The peer port's address.
-    #[error(transparent)]
-    BindPeerPort(#[from] peer_port::BindError),
-    /// The certificates.
-    #[error("the certificates cannot be made")]
-    Credentials(#[from] peer_port::CredentialsError),
-    /// Membership.
-    #[error("membership cannot start")]
-    Join(#[from] basic_membership::JoinError),
-    /// The app's address.
-    #[error("the app's host \"{host}\" cannot be resolved; correct [app] url")]
-    ResolveApp {
-        /// Which.
-        host: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The signals.
-    #[error("the agent cannot listen for signals")]
-    Signals(#[source] io::Error),
-    /// A part of the agent ended.
-    #[error("the agent had to stop")]
-    Task(#[from] TaskEnded),
-}
-
-fn in_use(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::AddrInUse {
-        ": another process uses the port"
-    } else {
-        ""
-    }
-}
 
 /// Runs the agent until it is told to stop.
 ///
@@ -204,13 +125,10 @@ impl Opened {
         let identity = Identity::load_or_create(data_dir, configured, SystemTime::now())?;
 
         let address = config.api.listen;
-        if !address.ip().is_loopback() {
-            return Err(RunError::ApiExposed(address));
-        }
         let api = TcpListener::bind(address).await;
         let api = api.map_err(|source| RunError::BindApi { address, source })?;
         let balancer = Balancer::new(basic_balancer::Config::default());
-        let proxy_config = proxy_config(config, &identity);
+        let proxy_config = settings::proxy(config, &identity);
         let proxy = Proxy::bind(config.proxy.listen, balancer.clone(), proxy_config)?;
         let (udp, peers) = PeerPort::bind(config.peer.listen)?.into_parts();
 
@@ -218,7 +136,7 @@ impl Opened {
         let cluster = config.node.cluster.as_str();
         let credentials = Credentials::from_keys(&keys, cluster, identity.id.as_str())?;
         let keyring = Keyring::new(GossipKey::from_bytes(keys.gossip_key()));
-        let app = resolve_app(config.app.url.host_port()).await?;
+        let app = settings::app_address(config).await?;
         Ok(Self {
             store,
             identity,
@@ -277,7 +195,12 @@ impl Agent {
         let incoming_gossip = routes.serve(Protocol::Gossip, INCOMING_WAITING);
         let peer_statistics = Arc::new(peer_port::Statistics::default());
 
-        let replica = start_replica(store, &config, node.as_str(), connector.clone())?;
+        let replication_connector = Arc::new(peers::ReplicationConnector::new(connector.clone()));
+        let replica = basic_sync::net::start(
+            Arc::new(store),
+            settings::replication(&config, node.as_str()),
+            replication_connector,
+        )?;
         tasks.spawn(
             "replication from peers",
             peers::serve_replication(incoming_sync, replica.clone()),
@@ -294,14 +217,13 @@ impl Agent {
             closed.clone(),
         );
         tasks.spawn("peer port", serving);
-        let cluster = join(
-            &config,
-            identity,
+        let origin = replica.status().borrow().origin;
+        let cluster = Cluster::join(
+            settings::membership(&config, identity, advertised)?,
             keyring,
             udp,
-            advertised,
-            &replica,
-            large_frames,
+            settings::metadata(&config, &origin.to_string()),
+            Some(large_frames),
         )
         .await?;
         tasks.spawn("membership events", journal::log_events(cluster.events()));
@@ -314,7 +236,7 @@ impl Agent {
             routing::feed_replication(cluster.clone(), replica.clone()),
         );
 
-        let probe = Probe::spawn(probe_config(&config, app));
+        let probe = Probe::spawn(settings::probe(&config, app));
         tasks.spawn(
             "app health",
             health::announce(cluster.clone(), probe.watch()),
@@ -410,65 +332,6 @@ async fn announce(cluster: &Cluster, state: AnnouncedState) {
     }
 }
 
-fn start_replica(
-    store: RedbStorage,
-    config: &Config,
-    node: &str,
-    connector: Connector,
-) -> Result<Handle, RunError> {
-    let mut options = basic_sync::net::Options::new(config.node.cluster.as_str(), node);
-    options.protocol.vector_interval = config.replication.pull_interval;
-    options.ring_bytes_max =
-        usize::try_from(config.replication.push_buffer.as_u64()).unwrap_or(usize::MAX);
-    let connector = Arc::new(peers::ReplicationConnector::new(connector));
-    Ok(basic_sync::net::start(Arc::new(store), options, connector)?)
-}
-
-async fn join(
-    config: &Config,
-    identity: Identity,
-    keyring: Keyring,
-    udp: std::net::UdpSocket,
-    advertised: SocketAddr,
-    replica: &Handle,
-    large_frames: basic_membership::LargeFrameLink,
-) -> Result<Cluster, RunError> {
-    let cluster = config.node.cluster.as_str().parse()?;
-    let mut settings = basic_membership::Config::new(cluster, identity, advertised);
-    settings.seeds = config.peer.seeds.iter().map(ToString::to_string).collect();
-    settings.gossip_interval = config.gossip.interval;
-    settings.initial_interval = config.gossip.interval.min(settings.max_interval);
-    settings.phi_threshold = config.gossip.phi;
-    let mut metadata = Metadata::new(PROTOCOL);
-    metadata.api = Some(config.api.listen);
-    metadata.app.address = Some(config.app.advertised().to_string());
-    metadata.app.since_ms = health::millis(SystemTime::now());
-    metadata.weight = u32::from(config.app.weight);
-    metadata.labels.clone_from(&config.node.labels);
-    metadata.replica = Some(replica.status().borrow().origin.to_string());
-    Ok(Cluster::join(settings, keyring, udp, metadata, Some(large_frames)).await?)
-}
-
-fn proxy_config(config: &Config, identity: &Identity) -> basic_balancer::ProxyConfig {
-    let mut settings = basic_balancer::ProxyConfig::new(identity.id.as_str());
-    settings.workers = std::num::NonZeroUsize::new(config.proxy.workers.into());
-    settings.timeouts.connect = config.proxy.connect_timeout;
-    settings.timeouts.response_head = config.proxy.response_timeout;
-    settings.retry.body_bytes_max =
-        usize::try_from(config.proxy.retry_body_max.as_u64()).unwrap_or(usize::MAX);
-    settings
-}
-
-fn probe_config(config: &Config, app: SocketAddr) -> ProbeConfig {
-    // Checked by the configuration: it begins with a slash and has no spaces.
-    let path = http::uri::PathAndQuery::try_from(config.app.health.as_str())
-        .unwrap_or_else(|_| http::uri::PathAndQuery::from_static("/health"));
-    let mut probe = ProbeConfig::new(app, path);
-    probe.interval = config.app.probe_interval;
-    probe.timeout = config.app.probe_timeout;
-    probe
-}
-
 async fn serve_peers(
     listener: peer_port::Listener,
     credentials: Credentials,
@@ -486,25 +349,6 @@ async fn serve_peers(
     if let Err(error) = served {
         error!(%error, "the peer port failed");
     }
-}
-
-async fn resolve_app(host: &HostPort) -> Result<SocketAddr, RunError> {
-    if let Some(address) = host.socket_address() {
-        return Ok(address);
-    }
-    let error = |source| RunError::ResolveApp {
-        host: host.host().to_owned(),
-        source,
-    };
-    let found = tokio::net::lookup_host((host.host(), host.port()))
-        .await
-        .map_err(error)?;
-    let mut found: Vec<SocketAddr> = found.collect();
-    found.sort_by_key(SocketAddr::is_ipv6);
-    found
-        .first()
-        .copied()
-        .ok_or_else(|| error(io::ErrorKind::NotFound.into()))
 }
 
 /// The signals that end the agent.

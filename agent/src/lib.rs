@@ -8,7 +8,7 @@
 //! - [`api`]: the HTTP API, all routes in one place.
 //! - [`peer_port`]: the one port other hosts need, and all of TLS.
 //! - [`config`]: what is wanted. [`telemetry`]: what happens. [`cli`]: the command line.
-//! - [`tasks`]: background tasks, by name.
+//! - [`tasks`]: background tasks, by name. [`error`]: why an agent does not run.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod error;
 pub mod peer_port;
 pub mod tasks;
 pub mod telemetry;

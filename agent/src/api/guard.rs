@@ -4,38 +4,46 @@
 //! other site can reach it too, through the visitor's browser: by a name that it lets
 //! resolve to 127.0.0.1 (DNS rebinding), or by a form or script that posts to it. So
 //! `Host` must be a name of this machine's loopback, a foreign `Origin` is refused,
-//! and writes must say that they are JSON, which a form cannot.
+//! and writes must say that they are JSON, which a form cannot. Where an operator has
+//! opened the API to other hosts, `Host` may be any address, but still no name: a
+//! rebinding attack needs one.
 
-use axum::extract::Request;
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::Api;
 use super::problem::Problem;
 
 /// Lets a request through, or answers it.
-pub(super) async fn check(request: Request, next: Next) -> Response {
-    match refusal(&request) {
+pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let local_only = api.config.api.listen.ip().is_loopback();
+    match refusal(&request, local_only) {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
     }
 }
 
-fn refusal(request: &Request) -> Option<Problem> {
+fn refusal(request: &Request, local_only: bool) -> Option<Problem> {
     let headers = request.headers();
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     let host = host.or_else(|| request.uri().authority().map(Authority::as_str));
-    if !host.is_some_and(is_loopback) {
+    if !host.is_some_and(|host| is_own(host, local_only)) {
         return Some(Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
             "the Host header must name localhost, 127.0.0.1 or [::1]: the API answers local requests only",
         ));
     }
     if let Some(origin) = headers.get(header::ORIGIN)
-        && !origin.to_str().is_ok_and(is_local_origin)
+        && !origin
+            .to_str()
+            .is_ok_and(|origin| is_own_origin(origin, local_only))
     {
         return Some(Problem::new(
             StatusCode::FORBIDDEN,
@@ -55,23 +63,23 @@ fn refusal(request: &Request) -> Option<Problem> {
     None
 }
 
-fn is_local_origin(origin: &str) -> bool {
+fn is_own_origin(origin: &str, local_only: bool) -> bool {
     let rest = origin
         .strip_prefix("http://")
         .or_else(|| origin.strip_prefix("https://"));
-    rest.is_some_and(is_loopback)
+    rest.is_some_and(|rest| is_own(rest, local_only))
 }
 
-fn is_loopback(authority: &str) -> bool {
+fn is_own(authority: &str, local_only: bool) -> bool {
     let Ok(authority) = authority.parse::<Authority>() else {
         return false;
     };
     let host = authority.host();
     let literal = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback = literal
-        .parse::<std::net::IpAddr>()
-        .is_ok_and(|ip| ip.is_loopback());
-    loopback || host.eq_ignore_ascii_case("localhost")
+    match literal.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback() || !local_only,
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -97,7 +105,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let problem = refusal(&request.body(Body::empty()).unwrap())?;
+        let problem = refusal(&request.body(Body::empty()).unwrap(), true)?;
         Some(problem.into_response().status().as_u16())
     }
 
@@ -139,6 +147,17 @@ mod tests {
             status("GET", &[local, ("origin", "http://localhost:9401")]),
             None
         );
+    }
+
+    #[test]
+    fn an_api_open_to_other_hosts_takes_their_addresses_but_no_names() {
+        for (host, passes) in [("10.0.0.1:9401", true), ("evil.example", false)] {
+            let request = Request::builder()
+                .header("host", host)
+                .body(Body::empty())
+                .unwrap();
+            assert_eq!(refusal(&request, false).is_none(), passes, "{host}");
+        }
     }
 
     #[test]

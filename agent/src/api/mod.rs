@@ -116,6 +116,6 @@ fn routes(api: Api) -> Router {
         .route("/v1/watch", get(watch::watch))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
-        .layer(middleware::from_fn(guard::check))
+        .layer(middleware::from_fn_with_state(api.clone(), guard::check))
         .with_state(api)
 }

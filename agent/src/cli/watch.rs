@@ -52,7 +52,15 @@ impl Watch {
         loop {
             let changes_before = progress.changes;
             match self.follow(client, output, &mut progress).await {
-                Ok(()) if self.is_enough(&progress) => return Ok(()),
+                Ok(()) if self.is_enough(&progress) => {
+                    if let Some(cursor) = &progress.cursor {
+                        output.remark(format_args!(
+                            "to go on: --from {}",
+                            Printable::plain(cursor)
+                        ));
+                    }
+                    return Ok(());
+                }
                 Ok(()) => output.remark("the agent ended the stream; connecting again"),
                 // An agent that was never there is an answer; one that went away is expected back.
                 Err(CliError::Client(error)) if progress.is_connected && error.is_passing() => {

@@ -138,7 +138,7 @@ pub(super) static NODE_LABELS: Key<BTreeMap<String, String>> = Key::new(
         name: "labels",
     },
     Initial::Default(""),
-    "Labels that other nodes see, at most 16, such as { zone = \"a\" }.",
+    "Labels that other nodes see, at most 16; { zone = \"a\" } in a file, zone=a elsewhere.",
 )
 .with_flag("--label");
 

@@ -5,6 +5,7 @@
 //! - [`health`]: what the probe of the app finds becomes metadata.
 //! - [`readiness`]: when a node that starts has caught up with the others.
 //! - [`journal`]: what happens to members is logged.
+//! - [`settings`]: the configuration, crate by crate.
 //!
 //! Each is a function that runs until the agent stops, or a small type. None of them
 //! decides anything that a crate could decide by itself.
@@ -14,3 +15,4 @@ pub mod journal;
 pub mod peers;
 pub mod readiness;
 pub mod routing;
+pub mod settings;

@@ -90,7 +90,7 @@ fn a_watch_that_was_cut_off_goes_on_after_the_last_change_it_printed() {
     assert_eq!(keys, ["users/u1", "users/u2", "users/u3"]);
     assert_eq!(
         watched.stderr,
-        "the agent ended the stream; connecting again\nstopping; connecting again\n"
+        "the agent ended the stream; connecting again\nstopping; connecting again\nto go on: --from 3\n"
     );
     for request in &server.requests()[1..] {
         assert_eq!(request.line, "GET /v1/watch?collection=users&from=1");
