@@ -129,31 +129,22 @@ fn host<'h>(headers: &'h [Header<'_>]) -> Result<&'h str, HeadRefusal> {
 /// `uri-host [ ":" port ]` (RFC 3986, 3.2.2) without the characters that are legal in a registered
 /// name but occur in no host name, and that other parsers take for separators.
 fn is_host(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => {
-            let Some((address, port)) = rest.split_once(']') else {
-                return false;
-            };
-            if address.parse::<std::net::Ipv6Addr>().is_err() {
-                return false;
-            }
-            match port.strip_prefix(':') {
-                Some(port) => (address, Some(port)),
-                None if port.is_empty() => (address, None),
-                None => return false,
-            }
-        }
-        None => match host.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (host, None),
+    let (name_is_sound, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) => (address.parse::<std::net::Ipv6Addr>().is_ok(), port),
+            None => return false,
         },
+        None => {
+            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+            (!name.is_empty() && name.bytes().all(is_plain), port)
+        }
     };
-    let is_bracketed = host.starts_with('[');
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
-    let port_is_sound = port.is_none_or(|port| {
-        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
-    });
-    !name.is_empty() && (is_bracketed || name.bytes().all(is_name)) && port_is_sound
+    name_is_sound && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
 fn check_target(method: &str, target: &str, host: &str) -> Result<(), HeadRefusal> {

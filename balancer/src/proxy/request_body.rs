@@ -51,6 +51,9 @@ impl Payload {
         idle: Duration,
     ) -> Result<Self, Failure> {
         let announced = incoming.size_hint().exact();
+        if announced == Some(0) {
+            return Ok(Payload::Kept(Bytes::new()));
+        }
         if announced.is_some_and(|length| length > bytes_max as u64) {
             return Ok(Self::streaming(incoming));
         }
