@@ -132,7 +132,12 @@ impl Driver {
         }
         let mut driver = Driver {
             view: View::new(config.max_interval, config.dead_node_grace),
-            stall: StallGuard::new(config.stall_threshold, config.stall_hold),
+            stall: StallGuard::new(
+                tick_period(&config),
+                config.stall_threshold,
+                config.stall_hold,
+                Instant::now(),
+            ),
             config,
             seeds,
             endpoint,
@@ -175,13 +180,13 @@ impl Driver {
     }
 
     async fn serve(&mut self) -> End {
-        let mut tick = interval(self.config.gossip_interval / 2);
+        let mut tick = interval(tick_period(&self.config));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let news = self.protocol.news();
             tokio::select! {
-                due = tick.tick() => {
-                    self.note_tick(due);
+                _ = tick.tick() => {
+                    self.note_tick();
                     self.observe().await;
                     if self.is_forged().await && self.renounce().await.is_none() {
                         return End::Stop;
@@ -205,9 +210,8 @@ impl Driver {
         }
     }
 
-    fn note_tick(&mut self, due: Instant) {
-        if self.stall.tick(due, Instant::now()) {
-            let (delay, _) = self.stall.delays();
+    fn note_tick(&mut self) {
+        if let Some(delay) = self.stall.tick(Instant::now()) {
             let hold = self.config.stall_hold;
             warn!(
                 ?delay,
@@ -222,7 +226,7 @@ impl Driver {
         let now = Moment::now();
         let observations = self.protocol.observe(now.instant).await;
         self.note_neighbourhood(&observations, now.instant);
-        let held = self.stall.holds(now.instant) || now.instant < self.relearn_until;
+        let _ = self.stall.holds(now.instant); let held = now.instant < self.relearn_until;
         let outcome = self.view.observe(observations, held, now);
         let members = Arc::new(self.view.members());
         self.shared.members.store(Arc::clone(&members));
@@ -356,6 +360,7 @@ impl Driver {
             for peer in rollcall.waiting() {
                 self.protocol.greet(peer);
             }
+            self.note_tick();
             self.observe().await;
         }
     }
@@ -407,6 +412,7 @@ impl Driver {
             (None, Ok(())) => "it ended by itself".to_owned(),
             (None, Err(error)) => format!("{error:#}"),
         };
+        self.stall.resume(Instant::now());
         self.relearn_until = Instant::now() + RELEARN_TIME;
         self.publish(self.own_event(EventKind::GossipRestarted { reason }));
         Some(())
@@ -456,6 +462,11 @@ impl Driver {
         // Fails only while nobody listens.
         let _ = self.events.send(event);
     }
+}
+
+/// Twice for each round of gossip, so that half a round is lost at most.
+fn tick_period(config: &Config) -> Duration {
+    config.gossip_interval / 2
 }
 
 /// A seed that has not answered for this long is told about.

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::cluster::Cluster;
 use crate::heartbeat::HeartbeatTable;
 use crate::identity::Identity;
 use crate::member::MemberState;
@@ -239,4 +240,46 @@ async fn a_digest_too_large_for_an_answer_restarts_gossip_again_and_again() {
     })
     .await;
     node.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_stalls_calls_nobody_failed_when_it_wakes() {
+    // The peer has a thread of its own and goes on; this one stands still with
+    // the runtime of the test.
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    let data_dir = tempfile::tempdir().unwrap();
+    let peer: NodeId = "peer".parse().unwrap();
+    let identity =
+        Identity::load_or_create(data_dir.path(), Some(peer.clone()), SystemTime::now()).unwrap();
+    let config = Config::new("c".parse().unwrap(), identity, address);
+    let metadata = Metadata {
+        announced: AnnouncedState::Active,
+        ..Metadata::new(1)
+    };
+    let cluster = Cluster::join(config, ring(), socket, metadata, None)
+        .await
+        .unwrap();
+    let mut node = Node::start("n1", Some(address)).await;
+    let phi = |node: &Node| {
+        node.shared
+            .members
+            .load()
+            .find(&peer)
+            .and_then(|peer| peer.phi)
+    };
+    wait("the peer's heartbeat is measured", || phi(&node).is_some()).await;
+
+    std::thread::sleep(Duration::from_millis(2500));
+    let held = |node: &Node| node.shared.journal.snapshot().removals_held;
+    wait("the stall is noticed", || held(&node)).await;
+    wait("the hold is over", || !held(&node)).await;
+    assert!(node.shared.journal.snapshot().tick_delay_max > Duration::from_secs(2));
+    let members = node.shared.members.load_full();
+    assert_eq!(members.find(&peer).unwrap().state, MemberState::Active);
+    while let Ok(event) = node.events.try_recv() {
+        assert!(!matches!(event.kind, EventKind::Failed { .. }), "{event:?}");
+    }
+    node.stop().await;
+    cluster.stop().await;
 }
