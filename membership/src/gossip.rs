@@ -226,7 +226,7 @@ impl Driver {
         let now = Moment::now();
         let observations = self.protocol.observe(now.instant).await;
         self.note_neighbourhood(&observations, now.instant);
-        let _ = self.stall.holds(now.instant); let held = now.instant < self.relearn_until;
+        let held = self.stall.holds(now.instant) || now.instant < self.relearn_until;
         let outcome = self.view.observe(observations, held, now);
         let members = Arc::new(self.view.members());
         self.shared.members.store(Arc::clone(&members));

@@ -242,44 +242,98 @@ async fn a_digest_too_large_for_an_answer_restarts_gossip_again_and_again() {
     node.stop().await;
 }
 
-#[tokio::test]
-async fn a_process_that_stalls_calls_nobody_failed_when_it_wakes() {
-    // The peer has a thread of its own and goes on; this one stands still with
-    // the runtime of the test.
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = socket.local_addr().unwrap();
-    let data_dir = tempfile::tempdir().unwrap();
-    let peer: NodeId = "peer".parse().unwrap();
-    let identity =
-        Identity::load_or_create(data_dir.path(), Some(peer.clone()), SystemTime::now()).unwrap();
-    let config = Config::new("c".parse().unwrap(), identity, address);
-    let metadata = Metadata {
-        announced: AnnouncedState::Active,
-        ..Metadata::new(1)
-    };
-    let cluster = Cluster::join(config, ring(), socket, metadata, None)
-        .await
-        .unwrap();
-    let mut node = Node::start("n1", Some(address)).await;
-    let phi = |node: &Node| {
-        node.shared
+/// A peer on a thread of its own, which goes on while the runtime of the test,
+/// and the node on it, stand still.
+struct StalledNode {
+    node: Node,
+    peer: NodeId,
+    cluster: Cluster,
+    _data_dir: TempDir,
+}
+
+impl StalledNode {
+    async fn start() -> StalledNode {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        let data_dir = tempfile::tempdir().unwrap();
+        let peer: NodeId = "peer".parse().unwrap();
+        let now = SystemTime::now();
+        let identity = Identity::load_or_create(data_dir.path(), Some(peer.clone()), now).unwrap();
+        let config = Config::new("c".parse().unwrap(), identity, address);
+        let metadata = Metadata {
+            announced: AnnouncedState::Active,
+            ..Metadata::new(1)
+        };
+        let cluster = Cluster::join(config, ring(), socket, metadata, None)
+            .await
+            .unwrap();
+        let node = Node::start("n1", Some(address)).await;
+        let stalled = StalledNode {
+            node,
+            peer,
+            cluster,
+            _data_dir: data_dir,
+        };
+        wait("the peer's heartbeat is measured", || {
+            stalled.phi().is_some()
+        })
+        .await;
+        stalled
+    }
+
+    fn phi(&self) -> Option<f64> {
+        self.node.shared.members.load().find(&self.peer)?.phi
+    }
+
+    fn state(&self) -> MemberState {
+        self.node
+            .shared
             .members
             .load()
-            .find(&peer)
-            .and_then(|peer| peer.phi)
-    };
-    wait("the peer's heartbeat is measured", || phi(&node).is_some()).await;
+            .find(&self.peer)
+            .unwrap()
+            .state
+    }
 
-    std::thread::sleep(Duration::from_millis(2500));
-    let held = |node: &Node| node.shared.journal.snapshot().removals_held;
-    wait("the stall is noticed", || held(&node)).await;
-    wait("the hold is over", || !held(&node)).await;
-    assert!(node.shared.journal.snapshot().tick_delay_max > Duration::from_secs(2));
-    let members = node.shared.members.load_full();
-    assert_eq!(members.find(&peer).unwrap().state, MemberState::Active);
-    while let Ok(event) = node.events.try_recv() {
+    fn is_held(&self) -> bool {
+        self.node.shared.journal.snapshot().removals_held
+    }
+
+    fn stall(&self) {
+        std::thread::sleep(Duration::from_millis(2500));
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_stalls_calls_nobody_failed_when_it_wakes() {
+    let mut stalled = StalledNode::start().await;
+    stalled.stall();
+    wait("the stall is noticed", || stalled.is_held()).await;
+    wait("the hold is over", || !stalled.is_held()).await;
+    assert!(stalled.node.shared.journal.snapshot().tick_delay_max > Duration::from_secs(2));
+    assert_eq!(stalled.state(), MemberState::Active);
+    while let Ok(event) = stalled.node.events.try_recv() {
         assert!(!matches!(event.kind, EventKind::Failed { .. }), "{event:?}");
     }
-    node.stop().await;
-    cluster.stop().await;
+    stalled.node.stop().await;
+    stalled.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_died_during_a_stall_is_called_failed_after_the_hold_and_not_before() {
+    let stalled = StalledNode::start().await;
+    stalled.cluster.stop().await;
+    stalled.stall();
+    wait("the stall is noticed", || stalled.is_held()).await;
+    wait(
+        "the dead peer is failed, and never while the hold lasts",
+        || {
+            // One after the other without a pause: nothing can change in between.
+            let (held, state) = (stalled.is_held(), stalled.state());
+            assert!(!held || state == MemberState::Active);
+            state == MemberState::Failed
+        },
+    )
+    .await;
+    stalled.node.stop().await;
 }
