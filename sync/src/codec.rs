@@ -270,15 +270,30 @@ impl TryFrom<WireChange<'_>> for Change {
     }
 }
 
+/// Ranges that fit one frame, with room to spare: each takes at most 18 bytes, and each
+/// origin at most 37.
+const RANGES_MAX: usize = 64 * 1024;
+
+/// A vector with more ranges than fit one frame is told in part. To claim less than one
+/// has is safe: the rest comes again, and is recognised.
 fn vector_to_wire(vector: &VersionVector) -> Vec<WireSet> {
-    let wire = |(origin, set): (Origin, &crate::model::SeqSet)| WireSet {
-        origin: WireOrigin::from(origin),
-        ranges: set
+    let mut room = RANGES_MAX;
+    let mut wire = Vec::new();
+    for (origin, set) in vector.iter() {
+        let ranges: Vec<(u64, u64)> = set
             .ranges()
+            .take(room)
             .map(|range| (range.first, range.last))
-            .collect(),
-    };
-    vector.iter().map(wire).collect()
+            .collect();
+        room -= ranges.len();
+        if !ranges.is_empty() {
+            wire.push(WireSet {
+                origin: origin.into(),
+                ranges,
+            });
+        }
+    }
+    wire
 }
 
 fn vector_from_wire(wire: Vec<WireSet>) -> Result<VersionVector, DecodeError> {

@@ -32,9 +32,6 @@ pub(crate) struct History {
     /// Per replica what a watcher has been told.
     watched: BTreeMap<usize, (u64, BTreeMap<Key, Version>)>,
     pub(crate) writes_acknowledged: u64,
-    /// A disk was replaced by an old copy: numbers may have been given twice, but
-    /// only to writes that were made again under a new origin.
-    restored: bool,
 }
 
 impl History {
@@ -69,9 +66,6 @@ impl History {
     pub(crate) fn push(&mut self, changes: &[Change]) {
         for change in changes {
             let Version { clock, dot } = change.entry.version;
-            if self.restored {
-                continue;
-            }
             if let Some(before) = self.written.insert(dot, change.clone()) {
                 assert_eq!(
                     &before, change,
@@ -124,7 +118,6 @@ impl History {
     pub(crate) fn forget_watch(&mut self, replica: usize) {
         self.watched.remove(&replica);
         self.shown.retain(|(shown_by, _), _| *shown_by != replica);
-        self.restored = true;
     }
 
     /// Up to where the watcher of a replica has read.

@@ -241,6 +241,10 @@ impl World {
         node.replica = Some(opened.expect("memory does not fail"));
         node.life += 1;
         node.next_tick = Duration::MAX;
+        let peers = (0..self.nodes.len())
+            .filter(|peer| *peer != replica)
+            .map(name);
+        self.input(replica, Input::Peers(peers.collect()));
         for peer in (0..self.nodes.len()).filter(|peer| *peer != replica) {
             self.input(replica, Input::LinkUp(name(peer)));
             if self.nodes[peer].replica.is_some() {
@@ -492,7 +496,6 @@ impl World {
                 }
             }
             Output::Refused { peer, reason } => panic!("{replica} refused {peer}: {reason}"),
-            Output::NewEpoch { .. } => {}
         }
     }
 
@@ -521,7 +524,7 @@ impl World {
     fn watch(&mut self, replica: usize) {
         let after = self.history.watched_to(replica);
         let items = read(&self.nodes[replica].disk, |reader| {
-            state::feed_after(reader, after, usize::MAX)
+            state::feed_after(reader, after, usize::MAX, usize::MAX)
         });
         self.history
             .watch(replica, &items.expect("memory does not fail"));

@@ -22,18 +22,19 @@ impl fmt::Debug for ReplicaId {
     }
 }
 
-/// One life of a store, in milliseconds since 1970 when it began, and always
-/// greater than the life before.
+/// One life of a store: 48 bits of milliseconds since 1970 when it began, 16 random
+/// bits, and always greater than the life before.
 ///
-/// A store that was restored from an old copy would otherwise hand out sequence
-/// numbers a second time.
+/// The random bits keep two processes apart that began with copies of one store in
+/// the same millisecond.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
     /// The epoch that follows `self` when the wall clock shows `wall_ms`.
-    pub fn next(self, wall_ms: u64) -> Self {
-        Self(wall_ms.max(self.0.saturating_add(1)))
+    pub fn next(self, wall_ms: u64, random: u16) -> Self {
+        let fresh = (wall_ms << u16::BITS) | u64::from(random);
+        Self(fresh.max(self.0.saturating_add(1)))
     }
 }
 
@@ -100,9 +101,9 @@ mod tests {
 
     #[test]
     fn an_epoch_grows_even_when_the_clock_stands_still_or_steps_back() {
-        let first = Epoch(1_000);
-        assert_eq!(first.next(5_000), Epoch(5_000));
-        assert_eq!(first.next(1_000), Epoch(1_001));
-        assert_eq!(first.next(3), Epoch(1_001));
+        let first = Epoch(0).next(1_000, 7);
+        assert!(first.next(5_000, 0) > first);
+        assert_eq!(first.next(1_000, 0), Epoch(first.0 + 1));
+        assert_eq!(first.next(3, u16::MAX), Epoch(first.0 + 1));
     }
 }

@@ -53,7 +53,9 @@ pub(super) enum Command {
     },
     LinkUp(PeerId),
     LinkDown(PeerId),
-    Forget(PeerId),
+    Peers(Vec<PeerId>),
+    /// Publish the status as it is after everything that has arrived before.
+    Publish(oneshot::Sender<()>),
     /// Finish what has arrived before, then stop.
     Stop,
 }
@@ -90,6 +92,7 @@ struct Batch {
     inputs: Vec<Input>,
     permits: Vec<OwnedSemaphorePermit>,
     writes: Vec<RequestId>,
+    published: Vec<oneshot::Sender<()>>,
     stop: bool,
 }
 
@@ -153,11 +156,15 @@ impl Driver {
         if turn.broken {
             match self.replica.reload(&*self.storage) {
                 Ok(()) => turn.broken = false,
-                Err(error) => return self.failed(turn, batch, &error),
+                Err(error) => {
+                    turn.again = std::mem::take(&mut batch.inputs);
+                    turn.again.retain(is_about_a_link);
+                    return self.failed(turn, batch, &error);
+                }
             }
         }
         let inputs = std::mem::take(&mut batch.inputs);
-        let links = inputs
+        let about_links = inputs
             .iter()
             .filter(|input| is_about_a_link(input))
             .cloned()
@@ -165,7 +172,8 @@ impl Driver {
         let now = self.now();
         match commit(&mut self.replica, &*self.storage, now, inputs) {
             Ok(outputs) => {
-                if std::mem::take(&mut turn.failing) {
+                // Ticks that write nothing prove nothing.
+                if !batch.writes.is_empty() && std::mem::take(&mut turn.failing) {
                     info!("the store works again; writes are accepted");
                 }
                 self.feed_head.send_if_modified(|head| {
@@ -177,13 +185,17 @@ impl Driver {
                 }
             }
             Err(error) => {
-                turn.again = links;
+                turn.again = about_links;
                 turn.broken = self.replica.reload(&*self.storage).is_err();
                 self.failed(turn, batch, &error);
             }
         }
-        if turn.published.elapsed() >= STATUS_INTERVAL {
+        if turn.published.elapsed() >= STATUS_INTERVAL || !batch.published.is_empty() {
             self.publish(turn);
+        }
+        for published in batch.published.drain(..) {
+            // Who asked may have gone away.
+            let _ = published.send(());
         }
     }
 
@@ -210,12 +222,6 @@ impl Driver {
             Output::Broadcast(message) => self.ring.push(codec::encode_message(&message)),
             Output::Refused { peer, reason } => {
                 warn!(%peer, %reason, "writes of a peer were not taken in; set its clock right");
-            }
-            Output::NewEpoch { origin } => {
-                warn!(
-                    %origin,
-                    "peers have writes of this node that its store does not: it is an old copy; going on under a new epoch"
-                );
             }
         }
     }
@@ -274,8 +280,14 @@ impl Turn {
             }
             Command::LinkUp(peer) => Input::LinkUp(peer),
             Command::LinkDown(peer) => Input::LinkDown(peer),
-            Command::Forget(peer) => Input::Forget(peer),
+            Command::Peers(peers) => Input::Peers(peers),
+            Command::Publish(published) => {
+                batch.published.push(published);
+                return;
+            }
             Command::Stop => {
+                // Nobody will acknowledge what still waits for peers.
+                batch.inputs.push(Input::Settle);
                 batch.stop = true;
                 return;
             }
@@ -287,7 +299,7 @@ impl Turn {
 fn is_about_a_link(input: &Input) -> bool {
     matches!(
         input,
-        Input::LinkUp(_) | Input::LinkDown(_) | Input::Forget(_)
+        Input::LinkUp(_) | Input::LinkDown(_) | Input::Peers(_)
     )
 }
 

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::driver::{Command, Driver};
@@ -14,11 +15,12 @@ use super::links::{LinkStatus, Links, Peer};
 use super::ring::Ring;
 use super::watch::{Cursor, Watch, WatchError};
 use super::{Connector, Stream};
-use crate::model::{Change, Collection, Entry, Key, PeerId, ReplicaId};
+use crate::model::{Collection, Entry, Key, PeerId, ReplicaId};
 use crate::protocol::{
     AckTarget, Config, Now, Operation, Replica, Status, WriteReceipt, WriteRefused,
 };
-use crate::storage::{self, Storage, StoreError, state};
+use crate::storage::state::{self, Page};
+use crate::storage::{self, Storage, StoreError};
 
 /// Bytes counted for a write besides its keys and documents.
 const WRITE_OVERHEAD_BYTES: usize = 256;
@@ -36,8 +38,8 @@ pub struct Options {
     pub ring_bytes_max: usize,
     /// Commands that may wait for the driver.
     pub commands_max: usize,
-    /// Bytes of writes and messages that may wait to be committed; at least twice the
-    /// largest frame.
+    /// Bytes of writes that may wait to be committed, and as many of messages; at least
+    /// twice the largest frame.
     pub pending_bytes_max: usize,
 }
 
@@ -76,8 +78,11 @@ pub enum WriteError {
     #[error(transparent)]
     Refused(#[from] WriteRefused),
     /// The replica is stopping; nothing changed.
-    #[error("this node is stopping")]
+    #[error("this node is stopping and takes no more writes; write on another node")]
     Stopped,
+    /// The replica stopped before it answered: whether the write was done is not known.
+    #[error("this node stopped before it could answer; the write may or may not have been done")]
+    Unknown,
 }
 
 /// A read failed.
@@ -142,19 +147,15 @@ pub fn start(
         .enable_time()
         .build()
         .map_err(StartError::Thread)?;
-    let (ended, driver_ended) = oneshot::channel();
     std::thread::Builder::new()
         .name("replication".to_owned())
-        .spawn(move || {
-            runtime.block_on(driver.run());
-            // Nobody may be waiting for it.
-            let _ = ended.send(());
-        })
+        .spawn(move || runtime.block_on(driver.run()))
         .map_err(StartError::Thread)?;
     let incoming = Incoming {
         greeting,
         commands: commands.clone(),
-        pending_bytes: pending_bytes.clone(),
+        // A pool of their own, so that slow peers do not hold up clients.
+        pending_bytes: Arc::new(Semaphore::new(options.pending_bytes_max)),
     };
     Ok(Handle {
         storage,
@@ -165,7 +166,7 @@ pub fn start(
         incoming,
         status: status_seen,
         feed_head: feed_head_seen,
-        driver_ended: Arc::new(Mutex::new(Some(driver_ended))),
+        sealed: Arc::new(AtomicBool::new(false)),
     })
 }
 
@@ -180,7 +181,7 @@ pub struct Handle {
     incoming: Incoming,
     status: watch::Receiver<Arc<Status>>,
     feed_head: watch::Receiver<u64>,
-    driver_ended: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
+    sealed: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Handle {
@@ -204,6 +205,9 @@ impl Handle {
         acks: AckTarget,
         acks_timeout: Duration,
     ) -> Result<WriteReceipt, WriteError> {
+        if self.sealed.load(Ordering::SeqCst) {
+            return Err(WriteError::Stopped);
+        }
         let size = |one: &Operation| {
             one.key.name().len() + one.value.as_ref().map_or(0, |value| value.len())
         };
@@ -224,7 +228,7 @@ impl Handle {
             .send(command)
             .await
             .map_err(|_| WriteError::Stopped)?;
-        Ok(replied.await.map_err(|_| WriteError::Stopped)??)
+        Ok(replied.await.map_err(|_| WriteError::Unknown)??)
     }
 
     /// What this node holds for a key; deleted ones as tombstones.
@@ -246,7 +250,7 @@ impl Handle {
         prefix: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Change>, ReadError> {
+    ) -> Result<Page, ReadError> {
         Ok(storage::read(&*self.storage, |reader| {
             state::documents(reader, collection, prefix, after, limit)
         })?)
@@ -297,9 +301,12 @@ impl Handle {
 
     /// Makes these the peers to replicate with. Must be called within a tokio runtime.
     pub async fn set_peers(&self, peers: Vec<Peer>) {
-        for gone in self.links.set_peers(peers) {
+        let ids = peers.iter().map(|peer| peer.id.clone()).collect();
+        let ended = self.links.set_peers(peers);
+        let down = ended.into_iter().map(Command::LinkDown);
+        for command in down.chain([Command::Peers(ids)]) {
             // A stopped driver has no peers.
-            let _ = self.commands.send(Command::Forget(gone)).await;
+            let _ = self.commands.send(command).await;
         }
     }
 
@@ -319,25 +326,41 @@ impl Handle {
         self.links.statuses()
     }
 
+    /// Takes no more writes: later ones end with [`WriteError::Stopped`]. Reads go on.
+    pub fn refuse_writes(&self) {
+        self.sealed.store(true, Ordering::SeqCst);
+    }
+
     /// Waits until every linked peer has all of this node's writes on disk, but no
-    /// longer than `limit`; whether they have.
+    /// longer than `limit`; whether they are on at least one peer's and on all linked
+    /// ones'. A node that knows no peer has nothing to wait for.
     pub async fn flush(&self, limit: Duration) -> bool {
-        let mut status = self.status.clone();
         let delivered = |status: &Arc<Status>| {
-            status
-                .peers
-                .iter()
-                .all(|peer| !peer.linked || peer.unacknowledged == 0)
+            let mut linked = status.peers.iter().filter(|peer| peer.linked).peekable();
+            let reachable = linked.peek().is_some() || status.peers.is_empty();
+            reachable && linked.all(|peer| peer.unacknowledged == 0)
         };
-        matches!(timeout(limit, status.wait_for(delivered)).await, Ok(Ok(_)))
+        let flush = async {
+            let (published, ready) = oneshot::channel();
+            self.commands.send(Command::Publish(published)).await.ok()?;
+            ready.await.ok()?;
+            self.status.clone().wait_for(delivered).await.ok().map(drop)
+        };
+        matches!(timeout(limit, flush).await, Ok(Some(())))
+    }
+
+    /// Waits until the replica has stopped, for whatever reason.
+    pub async fn stopped(&self) {
+        // The driver holds the other end for as long as it runs.
+        let mut status = self.status.clone();
+        while status.changed().await.is_ok() {}
     }
 
     /// Finishes what has been asked for, ends all connections, and stops.
     pub async fn shutdown(&self) {
+        self.refuse_writes();
         let _ = self.commands.send(Command::Stop).await;
-        if let Some(ended) = self.driver_ended.lock().await.take() {
-            let _ = ended.await;
-        }
+        self.stopped().await;
         self.links.set_peers(Vec::new());
         self.pending_bytes.close();
     }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, ReadHalf, WriteHalf};
@@ -33,6 +33,8 @@ const QUEUE_MAX: usize = 64;
 /// Pauses between attempts to connect: the first, and the longest.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+/// A connection that has lasted so long was a good one: the next attempt comes soon.
+const LASTED: Duration = Duration::from_secs(5);
 /// A connection that takes no bytes for so long is given up.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// A bulk connection without work for so long is closed.
@@ -114,15 +116,14 @@ impl Links {
     }
 
     /// Makes `peers` the peers to connect to. Must be called within a tokio runtime.
-    /// Returns those that are no longer among them.
+    /// Returns those whose connection was ended: they are gone, or have moved.
     pub(super) fn set_peers(&self, peers: Vec<Peer>) -> Vec<PeerId> {
         let mut links = self.lock();
-        let mut gone = Vec::new();
+        let mut ended = Vec::new();
         links.retain(|id, link| {
-            let status = lock(&link.status);
-            let stays = peers.iter().any(|peer| *peer == status.peer);
-            if !stays && !peers.iter().any(|peer| peer.id == *id) {
-                gone.push(id.clone());
+            let stays = peers.contains(&lock(&link.status).peer);
+            if !stays {
+                ended.push(id.clone());
             }
             stays
         });
@@ -131,7 +132,7 @@ impl Links {
                 .entry(peer.id.clone())
                 .or_insert_with(|| Link::open(&self.shared, peer));
         }
-        gone
+        ended
     }
 
     pub(super) fn statuses(&self) -> Vec<LinkStatus> {
@@ -195,8 +196,11 @@ impl LinkTask {
         loop {
             match self.connect(Lane::Live).await {
                 Ok((reader, writer)) => {
-                    pause = RETRY_MIN;
+                    let began = Instant::now();
                     let ended = self.live(reader, writer, &mut queue).await;
+                    if began.elapsed() >= LASTED {
+                        pause = RETRY_MIN;
+                    }
                     self.note_down(&ended);
                     if self
                         .shared
@@ -249,7 +253,7 @@ impl LinkTask {
                     None => return io::Error::other("the peer is no longer one of ours"),
                 },
                 more = ring.changed() => match more {
-                    true => self.send_ring(&mut writer, &ring).await,
+                    true => self.send_ring(&mut writer, &ring, queue).await,
                     false => return io::Error::other("the replica has stopped"),
                 },
                 read = reader.read(&mut unexpected) => Err(match read {
@@ -274,8 +278,13 @@ impl LinkTask {
         &self,
         writer: &mut BufWriter<WriteHalf<Box<dyn Stream>>>,
         ring: &Reader,
+        queue: &mut mpsc::Receiver<Message>,
     ) -> io::Result<()> {
         loop {
+            // A long backlog must not hold up acknowledgements and pulls.
+            if let Ok(message) = queue.try_recv() {
+                self.send(writer, &codec::encode_message(&message)).await?;
+            }
             match ring.next() {
                 Next::Frame(frame) => self.send(writer, &frame).await?,
                 Next::Lost(frames) => {

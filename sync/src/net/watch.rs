@@ -16,8 +16,10 @@ use crate::model::{Collection, ReplicaId};
 use crate::storage::state::{self, FeedItem};
 use crate::storage::{self, Storage, StoreError};
 
-/// Changes read from the store at once.
+/// Changes read from the store at once, ...
 const READ_AHEAD: usize = 256;
+/// ... and about how many bytes of them at most: what a slow watcher holds in memory.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// A place in the feed of one store: all changes up to it have been seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,10 +121,11 @@ impl Watch {
                 return Ok(item);
             }
             self.head.borrow_and_update();
-            let read = self.read()?;
-            if self.ready.is_empty() && !read {
+            if !self.read()? {
                 self.head.changed().await.map_err(|_| WatchError::Stopped)?;
             }
+            // A long stretch of changes that do not fit must not hold up others.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -132,7 +135,7 @@ impl Watch {
         let (floor, items) = storage::read(&*self.storage, |reader| {
             Ok((
                 state::feed_ends(reader)?.floor,
-                state::feed_after(reader, position, READ_AHEAD)?,
+                state::feed_after(reader, position, READ_AHEAD, READ_AHEAD_BYTES)?,
             ))
         })?;
         if position < floor {

@@ -31,12 +31,14 @@ pub enum Input {
     LinkUp(PeerId),
     /// Messages to this peer go nowhere from now on.
     LinkDown(PeerId),
-    /// This peer is no longer one of ours.
-    Forget(PeerId),
+    /// These are our peers, and no others.
+    Peers(Vec<PeerId>),
     /// A peer says something.
     Message(PeerId, Message),
     /// Time has passed.
     Tick,
+    /// The replica will stop: answer the writes that wait for peers with what they have.
+    Settle,
 }
 
 /// A client's write: operations that take effect together or not at all.
@@ -103,12 +105,6 @@ pub enum Output {
         /// Why.
         reason: crate::model::ClockAhead,
     },
-    /// A peer has writes of this replica that its store does not: the store is older
-    /// than what was sent from it. From now on it writes under a new origin.
-    NewEpoch {
-        /// The new origin.
-        origin: crate::model::Origin,
-    },
 }
 
 /// A write is durable.
@@ -166,8 +162,8 @@ pub enum WriteRefused {
     /// The disk is full.
     #[error("the disk of this node is full; free some space, writes are accepted again then")]
     DiskFull,
-    /// The store could not make it durable.
-    #[error("this node could not make the write durable: {0}")]
+    /// The store failed while it made the write durable: whether it did is not known.
+    #[error("this node's disk failed; the write may or may not have been done: {0}")]
     Storage(String),
 }
 

@@ -8,6 +8,8 @@ use crate::storage::state::{Digest, FeedEnds};
 /// One peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
+    /// It is one of ours. Others are listened to, but not counted on.
+    pub(super) member: bool,
     /// Messages to it can be sent.
     pub(super) linked: bool,
     /// Under which origin it writes.
@@ -87,6 +89,6 @@ pub struct Counters {
     pub pulls_refused: u64,
     /// Messages of others refused for a clock too far ahead.
     pub clocks_refused: u64,
-    /// New epochs begun because a peer had more of our writes than we had.
+    /// New epochs begun: one with the first write of each life.
     pub epochs_begun: u64,
 }

@@ -1,7 +1,6 @@
 //! The replica: one struct, one `handle`, outputs to drain.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::model::{
     Change, ClockAhead, Dot, Entry, Epoch, HybridClock, Key, Origin, PeerId, ReplicaId, Resolution,
-    Seq, SeqRange, VALUE_BYTES_MAX, Version, VersionVector, last_writer_wins,
+    Seq, VALUE_BYTES_MAX, Version, VersionVector, last_writer_wins,
 };
 use crate::storage::state::{self, Digest, FeedEnds, Header};
 use crate::storage::{self, Finish, Reader, Storage, StoreError, Writer};
@@ -27,9 +26,8 @@ pub struct Replica {
     header: Header,
     clock: HybridClock,
     vector: VersionVector,
-    /// How many writes it had made under its origin when it was opened. Later ones
-    /// can be written again if it turns out that their numbers were given before.
-    written_before: Seq,
+    /// Under which origin it wrote before it was opened.
+    opened_under: Origin,
     /// Origins whose part of the vector is not written yet.
     dirty: BTreeSet<Origin>,
     /// Whether the transaction under way has changed anything.
@@ -45,6 +43,8 @@ pub struct Replica {
     replies: Vec<Output>,
     messages: Vec<Output>,
     vector_due: Duration,
+    /// The vector is to be told to all at the end of the transaction under way.
+    vector_due_now: bool,
     next_session: u64,
     random: SplitMix64,
     counters: Counters,
@@ -69,7 +69,7 @@ impl Replica {
             }
             let origin = Origin {
                 replica,
-                epoch: Epoch(now.wall_ms),
+                epoch: Epoch(0).next(now.wall_ms, 0),
             };
             let header = Header {
                 origin,
@@ -82,9 +82,8 @@ impl Replica {
         })?;
         let (header, vector) = load(storage)?;
         let mut random = SplitMix64(seed);
-        let written_before = vector.of(header.origin).map_or(0, |own| own.highest());
         Ok(Self {
-            written_before,
+            opened_under: header.origin,
             config,
             clock: HybridClock::resume(header.clock),
             header,
@@ -100,6 +99,7 @@ impl Replica {
             replies: Vec::new(),
             messages: Vec::new(),
             vector_due: now.elapsed,
+            vector_due_now: false,
             next_session: random.next(),
             random,
             counters: Counters::default(),
@@ -135,14 +135,17 @@ impl Replica {
                 self.drop_sessions(&peer);
                 Ok(())
             }
-            Input::Forget(peer) => {
-                self.peers.remove(&peer);
-                self.drop_sessions(&peer);
+            Input::Peers(peers) => {
+                self.set_members(&peers);
                 Ok(())
             }
             Input::Message(peer, message) => self.message(now, peer, message, writer),
             Input::Tick => {
                 self.tick(now);
+                Ok(())
+            }
+            Input::Settle => {
+                self.waiting.expire();
                 Ok(())
             }
         }
@@ -153,7 +156,7 @@ impl Replica {
     ///
     /// # Errors
     /// [`StoreError`]: as [`Replica::handle`].
-    pub fn flush(&mut self, now: Now, writer: &mut dyn Writer) -> Result<Finish, StoreError> {
+    pub fn flush(&mut self, writer: &mut dyn Writer) -> Result<Finish, StoreError> {
         for (peer, message) in std::mem::take(&mut self.acks_due)
             .into_iter()
             .filter_map(|peer| {
@@ -165,7 +168,14 @@ impl Replica {
             self.messages.push(Output::Send(peer, message));
         }
         self.push_out();
-        self.settle(now);
+        if std::mem::take(&mut self.vector_due_now) {
+            // After the pushes, so that it tells of nothing that is not on its way.
+            let message = Message::Vector {
+                origin: self.header.origin,
+                vector: self.vector.clone(),
+            };
+            self.messages.push(Output::Broadcast(message));
+        }
         if !self.changed {
             return Ok(Finish::Discard);
         }
@@ -180,7 +190,8 @@ impl Replica {
     }
 
     /// Takes the outputs, replies first. Call it when the transaction is durable.
-    pub fn drain(&mut self) -> Vec<Output> {
+    pub fn drain(&mut self, now: Now) -> Vec<Output> {
+        self.settle(now.elapsed);
         let mut outputs = std::mem::take(&mut self.replies);
         outputs.append(&mut self.messages);
         outputs
@@ -205,6 +216,11 @@ impl Replica {
         self.replies.clear();
         self.messages.clear();
         self.waiting.forget_after(self.written());
+        self.vector_due_now = false;
+        for known in self.peers.values_mut() {
+            // It may have been concluded from what was lost.
+            known.caught_up = false;
+        }
         Ok(())
     }
 
@@ -256,6 +272,25 @@ impl Replica {
             .map_or(0, |own| own.highest())
     }
 
+    /// Notes who the peers are; forgets all others.
+    fn set_members(&mut self, members: &[PeerId]) {
+        let gone: Vec<PeerId> = self
+            .peers
+            .keys()
+            .filter(|peer| !members.contains(peer))
+            .cloned()
+            .collect();
+        for peer in gone {
+            self.peers.remove(&peer);
+            self.drop_sessions(&peer);
+        }
+        for member in members {
+            if let Some(known) = self.peer(member) {
+                known.member = true;
+            }
+        }
+    }
+
     /// The record of a peer, begun where there is none; `None` if there are too many.
     fn peer(&mut self, peer: &PeerId) -> Option<&mut Peer> {
         if !self.peers.contains_key(peer) && self.peers.len() >= self.config.peers_max {
@@ -286,7 +321,7 @@ impl Replica {
         let needed = match request.acks {
             AckTarget::Local => 0,
             AckTarget::Peers(count) => count,
-            AckTarget::All => self.peers.len(),
+            AckTarget::All => self.peers.values().filter(|peer| peer.member).count(),
         };
         let seq = self.written();
         let deadline = now.elapsed.saturating_add(request.acks_timeout);
@@ -311,6 +346,9 @@ impl Replica {
         value: Option<Bytes>,
         writer: &mut dyn Writer,
     ) -> Result<Version, StoreError> {
+        if self.header.origin == self.opened_under {
+            self.begin_epoch(now);
+        }
         let dot = Dot {
             origin: self.header.origin,
             seq: self.written() + 1,
@@ -402,10 +440,11 @@ impl Replica {
         }
     }
 
-    fn settle(&mut self, now: Now) {
+    fn settle(&mut self, elapsed: Duration) {
         if self.waiting.len() > 0 {
-            let acked: Vec<Seq> = self.peers.values().map(|peer| peer.acked).collect();
-            self.waiting.settle(now.elapsed, &acked, &mut self.replies);
+            let members = self.peers.values().filter(|peer| peer.member);
+            let acked: Vec<Seq> = members.map(|peer| peer.acked).collect();
+            self.waiting.settle(elapsed, &acked, &mut self.replies);
         }
     }
 }
@@ -424,9 +463,7 @@ impl Replica {
         }
         match message {
             Message::Push { changes } => self.pushed(now, peer, changes, writer)?,
-            Message::Vector { origin, vector } => {
-                self.told_vector(now, peer, origin, vector, writer)?;
-            }
+            Message::Vector { origin, vector } => self.told_vector(now, peer, origin, vector),
             Message::Ack { origin, upto } => self.acknowledged(&peer, origin, upto),
             Message::PullRequest { session, vector } => {
                 self.serve_pull(now, peer, session, vector, writer)?;
@@ -476,39 +513,31 @@ impl Replica {
         Ok(())
     }
 
-    fn told_vector(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        origin: Origin,
-        vector: VersionVector,
-        writer: &mut dyn Writer,
-    ) -> Result<(), StoreError> {
-        self.check_epoch(now, &vector, writer)?;
-        let own_origin = self.header.origin;
-        let missing = self.vector.missing_from(&vector);
-        let acked = vector.of(own_origin).map_or(0, |own| own.contiguous());
+    fn told_vector(&mut self, now: Now, peer: PeerId, origin: Origin, vector: VersionVector) {
+        self.check_epoch(now, &vector);
+        let behind = !self.vector.covers(&vector);
+        let acked = vector
+            .of(self.header.origin)
+            .map_or(0, |own| own.contiguous());
         let Some(known) = self.peers.get_mut(&peer) else {
-            return Ok(());
+            return;
         };
         known.origin = Some(origin);
         known.acked = acked;
         known.vector = Some(vector);
-        if missing.is_empty() {
+        if !behind {
             known.behind_in_a_row = 0;
             known.caught_up = true;
             known.last_error = None;
-            return Ok(());
+            return;
         }
         known.behind_in_a_row += 1;
-        // Its own writes travel on the link that brought this vector and would have
-        // come before it. Those of others may still be under way from their writers;
-        // they are asked for when they have not come by the next time.
-        let lost = missing.iter().any(|(missing, _)| *missing == origin);
-        if lost || known.behind_in_a_row >= 2 || !known.caught_up {
+        // What it has may be on its way here, from it or from the writers; it is asked
+        // for when it has not come by the next time. A link that has just come up has
+        // nothing on its way: what was written before is asked for at once.
+        if known.behind_in_a_row >= 2 || !known.caught_up {
             self.begin_pull(now, &peer);
         }
-        Ok(())
     }
 
     fn acknowledged(&mut self, peer: &PeerId, origin: Origin, upto: Seq) {
@@ -530,7 +559,7 @@ impl Replica {
     ) -> Result<(), StoreError> {
         let version = change.entry.version;
         if version.dot.origin == self.header.origin && version.dot.seq > self.written() {
-            self.begin_epoch(now, writer)?;
+            self.begin_epoch(now);
         }
         if self.vector.contains(version.dot) {
             self.counters.repeated += 1;
@@ -574,63 +603,35 @@ impl Replica {
         self.messages.push(Output::Refused { peer, reason });
     }
 
-    /// A peer that has more of our writes than we have got them from a later state of
-    /// this store: it was restored from an old copy. Their numbers must not be given
-    /// again (DESIGN §6, trap (b)).
-    fn check_epoch(
-        &mut self,
-        now: Now,
-        theirs: &VersionVector,
-        writer: &mut dyn Writer,
-    ) -> Result<(), StoreError> {
+    /// A peer that has more of our writes than we have made got them from another
+    /// process that writes as this one.
+    fn check_epoch(&mut self, now: Now, theirs: &VersionVector) {
         let known = theirs.of(self.header.origin).map_or(0, |own| own.highest());
         if known > self.written() {
-            self.begin_epoch(now, writer)
-        } else {
-            Ok(())
+            self.begin_epoch(now);
         }
     }
 
-    /// Goes on under a new origin. What was written since the store was opened may
-    /// bear numbers that were given before, to other writes, which the peers hold: so
-    /// it is written again under the new origin, and this replica admits that it lacks
-    /// the others.
-    fn begin_epoch(&mut self, now: Now, writer: &mut dyn Writer) -> Result<(), StoreError> {
+    /// Goes on under a new origin.
+    ///
+    /// Every life of a replica begins one with its first write (DESIGN §6, trap (b)): a
+    /// store cannot tell by itself whether it was restored from an old copy, and the
+    /// peers that could tell may be out of reach. Whatever was written under the old
+    /// origins, here or in a state of this store that was lost, is then got like
+    /// anybody's writes.
+    fn begin_epoch(&mut self, now: Now) {
+        let random = u16::try_from(self.random.next() >> 48).unwrap_or(0);
         let Origin { replica, epoch } = self.header.origin;
-        let old = self.header.origin;
-        let doubtful = SeqRange {
-            first: self.written_before + 1,
-            last: self.written(),
-        };
         self.header.origin = Origin {
             replica,
-            epoch: epoch.next(now.wall_ms),
+            epoch: epoch.next(now.wall_ms, random),
         };
-        self.vector.truncate(old, self.written_before);
-        self.dirty.insert(old);
-        self.written_before = 0;
         self.changed = true;
         self.counters.epochs_begun += 1;
-        self.waiting.settle_all(&mut self.replies);
-        self.pushes.clear();
+        self.waiting.expire();
         for known in self.peers.values_mut() {
             known.acked = 0;
         }
-        self.messages.push(Output::NewEpoch {
-            origin: self.header.origin,
-        });
-
-        let mut again = Vec::new();
-        if doubtful.first <= doubtful.last {
-            state::live_writes(writer, old, doubtful, &mut |_, change| {
-                again.push(change);
-                ControlFlow::Continue(())
-            })?;
-        }
-        for Change { key, entry } in again {
-            self.put(now, key, entry.value, writer)?;
-        }
-        Ok(())
     }
 }
 
@@ -677,6 +678,16 @@ impl Replica {
         chunk: PullChunk,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
+        if let Err(reason) = self.check_clocks(now, &chunk.changes) {
+            self.abandon_pull(now);
+            self.refuse(peer, reason);
+            return Ok(());
+        }
+        // The changes are good whatever became of the session: on a slow link a session
+        // that was given up has brought the next one forward. Only its claim needs all.
+        for change in chunk.changes {
+            self.take_in(now, change, writer)?;
+        }
         match &self.pulling {
             Some(pull) if pull.peer == peer && pull.session == chunk.session => {
                 if pull.next_index != chunk.index {
@@ -684,20 +695,11 @@ impl Replica {
                     return Ok(());
                 }
             }
-            // Of a session that was given up.
             _ => return Ok(()),
-        }
-        if let Err(reason) = self.check_clocks(now, &chunk.changes) {
-            self.abandon_pull(now);
-            self.refuse(peer, reason);
-            return Ok(());
-        }
-        for change in chunk.changes {
-            self.take_in(now, change, writer)?;
         }
         match chunk.claim {
             Some(claim) => {
-                self.check_epoch(now, &claim, writer)?;
+                self.check_epoch(now, &claim);
                 let changed = self.vector.merge(&claim);
                 self.changed |= !changed.is_empty();
                 self.dirty.extend(changed);
@@ -748,9 +750,9 @@ impl Replica {
         peer: PeerId,
         session: u64,
         asker: VersionVector,
-        writer: &mut dyn Writer,
+        reader: &dyn Reader,
     ) -> Result<(), StoreError> {
-        self.check_epoch(now, &asker, writer)?;
+        self.check_epoch(now, &asker);
         self.serving.retain(|pull| pull.peer != peer);
         if self.serving.len() >= self.config.pulls_served_max {
             self.counters.pulls_refused += 1;
@@ -767,7 +769,7 @@ impl Replica {
             deadline,
         ));
         for _ in 0..self.config.pull_window {
-            self.serve_more(now, &peer, session, writer)?;
+            self.serve_more(now, &peer, session, reader)?;
         }
         Ok(())
     }
@@ -825,13 +827,7 @@ impl Replica {
             let fifth = self.config.vector_interval / 5;
             let jitter = fifth.mul_f64(2.0 * self.random.fraction());
             self.vector_due = now.elapsed + self.config.vector_interval - fifth + jitter;
-            if self.peers.values().any(|known| known.linked) {
-                let message = Message::Vector {
-                    origin: self.header.origin,
-                    vector: self.vector.clone(),
-                };
-                self.messages.push(Output::Broadcast(message));
-            }
+            self.vector_due_now = self.peers.values().any(|known| known.linked);
         }
     }
 }
@@ -853,10 +849,10 @@ pub fn commit(
         for input in inputs.take().into_iter().flatten() {
             replica.handle(now, input, writer)?;
         }
-        replica.flush(now, writer)
+        replica.flush(writer)
     });
     match outcome {
-        Ok(()) => Ok(replica.drain()),
+        Ok(()) => Ok(replica.drain(now)),
         Err(error) => {
             replica.reload(storage)?;
             Err(error)

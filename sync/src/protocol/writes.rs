@@ -66,16 +66,11 @@ impl WaitingWrites {
         });
     }
 
-    /// Answers all with what they have: the origin they waited under has ended.
-    pub(super) fn settle_all(&mut self, replies: &mut Vec<Output>) {
-        for write in self.waiting.drain(..) {
-            let receipt = WriteReceipt {
-                versions: write.versions,
-                acks: 0,
-                complete: false,
-            };
-            replies.push(Output::Reply(write.id, Ok(receipt)));
-        }
+    /// Waits no longer: each is answered, with what it has, when they are next settled.
+    pub(super) fn expire(&mut self) {
+        self.waiting
+            .iter_mut()
+            .for_each(|write| write.deadline = Duration::ZERO);
     }
 
     /// Drops those that a failed transaction took back: they are answered as failed.

@@ -11,10 +11,14 @@
 use std::fs;
 use std::io;
 use std::ops::{Bound, ControlFlow};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use redb::backends::InMemoryBackend;
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
     TableDefinition, TableError,
 };
 
@@ -23,6 +27,8 @@ use super::{Finish, OpenError, Reader, Storage, StoreError, Table, Visit, Writer
 
 /// File name of the store within the data directory.
 const FILE: &str = "store.redb";
+/// File name of a store that is being made.
+const UNFINISHED: &str = "store.redb.new";
 /// File name of the marker that says that there was a store.
 const MARKER: &str = "store.created";
 
@@ -39,9 +45,16 @@ const fn definition(table: Table) -> Definition {
 }
 
 /// A store in one file.
+///
+/// redb refuses all work once its file has failed. So after a failure the file is
+/// opened anew before the next transaction: when a full disk has room again, the
+/// store works again.
 pub struct RedbStorage {
-    database: Database,
+    database: RwLock<Database>,
+    /// The file has failed since it was opened.
+    failed: AtomicBool,
     path: PathBuf,
+    cache_bytes: usize,
 }
 
 impl RedbStorage {
@@ -58,50 +71,28 @@ impl RedbStorage {
             path: path.clone(),
             source,
         };
-
         let had_store = marker.try_exists().map_err(io_error)?;
-        let length = match fs::metadata(&path) {
-            Ok(metadata) => Some(metadata.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(io_error(error)),
-        };
-        match length {
-            None if had_store => return Err(OpenError::Missing { path }),
-            Some(0) if had_store => {
-                return Err(OpenError::Damaged {
-                    path,
-                    detail: "the file is empty".into(),
-                });
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == 0 => Err(OpenError::Damaged {
+                path,
+                detail: "the file is empty".into(),
+            }),
+            Ok(_) => {
+                let storage = Self::open_file(path, cache_bytes)?;
+                storage.check_format()?;
+                if !had_store {
+                    // The process ended between the last two steps of `create`.
+                    create_marker(directory, &marker).map_err(|source| OpenError::Io {
+                        path: storage.path.clone(),
+                        source,
+                    })?;
+                }
+                Ok(storage)
             }
-            _ => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(error)),
+            Err(_) if had_store => Err(OpenError::Missing { path }),
+            Err(_) => Self::create(directory, path, &marker, cache_bytes),
         }
-
-        let mut builder = Database::builder();
-        builder.set_cache_size(cache_bytes);
-        // A sound store opens; anything else must not be "repaired" into an empty
-        // one, and redb may panic on bytes that are not its own.
-        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            if had_store {
-                builder.open(&path)
-            } else {
-                builder.create(&path)
-            }
-        }));
-        let database = match opened {
-            Ok(Ok(database)) => database,
-            Ok(Err(error)) => return Err(open_error(path, error)),
-            Err(_) => {
-                let detail = "its pages contradict each other".into();
-                return Err(OpenError::Damaged { path, detail });
-            }
-        };
-        let storage = Self { database, path };
-        storage.prepare(had_store)?;
-        if !had_store {
-            let path = storage.path.clone();
-            create_marker(directory, &marker).map_err(|source| OpenError::Io { path, source })?;
-        }
-        Ok(storage)
     }
 
     /// The store's file.
@@ -109,40 +100,121 @@ impl RedbStorage {
         &self.path
     }
 
-    /// Makes all tables exist and checks the format.
-    fn prepare(&self, had_store: bool) -> Result<(), OpenError> {
-        let damaged = |detail: String| OpenError::Damaged {
-            path: self.path.clone(),
-            detail,
-        };
-        let store = |source| OpenError::Store {
-            path: self.path.clone(),
+    fn open_file(path: PathBuf, cache_bytes: usize) -> Result<Self, OpenError> {
+        // Anything but a sound store must not be "repaired" into an empty one, and redb
+        // may panic on bytes that are not its own.
+        let opened = catch_unwind(|| builder(cache_bytes).open(&path));
+        match opened {
+            Ok(Ok(database)) => Ok(Self {
+                database: RwLock::new(database),
+                failed: AtomicBool::new(false),
+                path,
+                cache_bytes,
+            }),
+            Ok(Err(error)) => Err(open_error(path, error)),
+            Err(_) => Err(OpenError::Damaged {
+                path,
+                detail: "its pages contradict each other".into(),
+            }),
+        }
+    }
+
+    /// Makes a new store under another name and gives it its own when it is whole, so
+    /// that a store is either absent or sound.
+    fn create(
+        directory: &Path,
+        path: PathBuf,
+        marker: &Path,
+        cache_bytes: usize,
+    ) -> Result<Self, OpenError> {
+        let unfinished = directory.join(UNFINISHED);
+        let io_error = |source| OpenError::Io {
+            path: path.clone(),
             source,
         };
-        if !had_store {
-            return self
-                .write(&mut |writer| {
-                    writer.insert(Table::Meta, records::META_FORMAT, &FORMAT.to_be_bytes())?;
-                    Ok(Finish::Commit)
-                })
-                .map_err(store);
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
+            _ => {}
         }
+        let database = builder(cache_bytes)
+            .create(&unfinished)
+            .map_err(|error| open_error(path.clone(), error))?;
+        let storage = Self {
+            database: RwLock::new(database),
+            failed: AtomicBool::new(false),
+            path: unfinished.clone(),
+            cache_bytes,
+        };
+        let begun = storage.write(&mut |writer| {
+            writer.insert(Table::Meta, records::META_FORMAT, &FORMAT.to_be_bytes())?;
+            Ok(Finish::Commit)
+        });
+        begun.map_err(|source| OpenError::Store {
+            path: path.clone(),
+            source,
+        })?;
+        fs::rename(&unfinished, &path).map_err(io_error)?;
+        create_marker(directory, marker).map_err(io_error)?;
+        Ok(Self { path, ..storage })
+    }
+
+    fn check_format(&self) -> Result<(), OpenError> {
+        let path = || self.path.clone();
         let found = super::read(self, |reader| reader.get(Table::Meta, records::META_FORMAT));
         let found = found.map_err(|error| match error {
-            StoreError::Database(error) => damaged(error.to_string()),
-            other => store(other),
+            StoreError::Database(error) => OpenError::Damaged {
+                path: path(),
+                detail: error.to_string(),
+            },
+            source => OpenError::Store {
+                path: path(),
+                source,
+            },
         })?;
-        let found = found
-            .and_then(|bytes| bytes.try_into().ok().map(u32::from_be_bytes))
-            .ok_or_else(|| damaged("it has no format number".into()))?;
-        if found > FORMAT {
-            return Err(OpenError::TooNew {
-                path: self.path.clone(),
+        let format = found.and_then(|bytes| bytes.try_into().ok().map(u32::from_be_bytes));
+        match format {
+            Some(found) if found > FORMAT => Err(OpenError::TooNew {
+                path: path(),
                 found,
                 known: FORMAT,
-            });
+            }),
+            Some(_) => Ok(()),
+            None => Err(OpenError::Damaged {
+                path: path(),
+                detail: "it has no format number".into(),
+            }),
         }
-        Ok(())
+    }
+
+    /// The database, opened anew if it has failed.
+    fn database(&self) -> Result<RwLockReadGuard<'_, Database>, StoreError> {
+        if self.failed.load(Ordering::SeqCst) {
+            let mut database = self
+                .database
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have done it meanwhile.
+            if self.failed.load(Ordering::SeqCst) {
+                // The file can be open once only: first let go of it.
+                let placeholder = builder(0)
+                    .create_with_backend(InMemoryBackend::new())
+                    .map_err(database_error)?;
+                drop(std::mem::replace(&mut *database, placeholder));
+                *database = builder(self.cache_bytes)
+                    .open(&self.path)
+                    .map_err(database_error)?;
+                self.failed.store(false, Ordering::SeqCst);
+            }
+        }
+        Ok(self.database.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes whether the file has failed.
+    fn note<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Full(_) | StoreError::Io(_) | StoreError::Database(_)) = outcome {
+            self.failed.store(true, Ordering::SeqCst);
+        }
+        outcome
     }
 }
 
@@ -151,54 +223,75 @@ impl Storage for RedbStorage {
         &self,
         work: &mut dyn FnMut(&dyn Reader) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let transaction = self.database.begin_read().map_err(database)?;
-        let open = |table| {
-            transaction
-                .open_table(definition(table))
-                .map_err(table_error)
-        };
-        let tables = Tables {
-            meta: open(Table::Meta)?,
-            entries: open(Table::Entries)?,
-            dots: open(Table::Dots)?,
-            feed: open(Table::Feed)?,
-            vector: open(Table::Vector)?,
-        };
-        work(&tables)
+        let database = self.database()?;
+        self.note(read(&database, work))
     }
 
     fn write(
         &self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.database.begin_write().map_err(database)?;
-        transaction
-            .set_durability(Durability::Immediate)
-            .map_err(database)?;
-        transaction.set_quick_repair(true);
-        let finish = {
-            let open = |table| {
-                transaction
-                    .open_table(definition(table))
-                    .map_err(table_error)
-            };
-            let mut tables = Tables {
-                meta: open(Table::Meta)?,
-                entries: open(Table::Entries)?,
-                dots: open(Table::Dots)?,
-                feed: open(Table::Feed)?,
-                vector: open(Table::Vector)?,
-            };
-            work(&mut tables)?
-        };
-        if finish == Finish::Discard {
-            return transaction.abort().map_err(storage_error);
-        }
-        transaction.commit().map_err(|error| match error {
-            redb::CommitError::Storage(error) => storage_error(error),
-            other => database(other),
-        })
+        let database = self.database()?;
+        self.note(write(&database, work))
     }
+}
+
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+fn read(
+    database: &Database,
+    work: &mut dyn FnMut(&dyn Reader) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let transaction = database.begin_read().map_err(database_error)?;
+    let open = |table| {
+        transaction
+            .open_table(definition(table))
+            .map_err(table_error)
+    };
+    work(&Tables {
+        meta: open(Table::Meta)?,
+        entries: open(Table::Entries)?,
+        dots: open(Table::Dots)?,
+        feed: open(Table::Feed)?,
+        vector: open(Table::Vector)?,
+    })
+}
+
+fn write(
+    database: &Database,
+    work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
+) -> Result<(), StoreError> {
+    let mut transaction = database.begin_write().map_err(database_error)?;
+    transaction
+        .set_durability(Durability::Immediate)
+        .map_err(database_error)?;
+    transaction.set_quick_repair(true);
+    let finish = {
+        let open = |table| {
+            transaction
+                .open_table(definition(table))
+                .map_err(table_error)
+        };
+        let mut tables = Tables {
+            meta: open(Table::Meta)?,
+            entries: open(Table::Entries)?,
+            dots: open(Table::Dots)?,
+            feed: open(Table::Feed)?,
+            vector: open(Table::Vector)?,
+        };
+        work(&mut tables)?
+    };
+    if finish == Finish::Discard {
+        return transaction.abort().map_err(storage_error);
+    }
+    transaction.commit().map_err(|error| match error {
+        redb::CommitError::Storage(error) => storage_error(error),
+        other => database_error(other),
+    })
 }
 
 /// All tables of one transaction, opened once.
@@ -309,18 +402,18 @@ fn storage_error(error: StorageError) -> StoreError {
             StoreError::Full(error)
         }
         StorageError::Io(error) => StoreError::Io(error),
-        other => database(other),
+        other => database_error(other),
     }
 }
 
 fn table_error(error: TableError) -> StoreError {
     match error {
         TableError::Storage(error) => storage_error(error),
-        other => database(other),
+        other => database_error(other),
     }
 }
 
-fn database(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+fn database_error(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
     StoreError::Database(Box::new(error))
 }
 

@@ -17,6 +17,10 @@ use crate::model::{
     Change, Collection, Dot, Entry, Key, Origin, Seq, SeqRange, SeqSet, Timestamp, VersionVector,
 };
 
+/// A page of documents or changes is closed when it holds this many bytes or more,
+/// however many were asked for.
+pub const PAGE_BYTES: usize = 1024 * 1024;
+
 /// How many positions of the feed are kept.
 pub const FEED_LENGTH: u64 = 262_144;
 
@@ -257,7 +261,7 @@ pub struct FeedItem {
     pub change: Change,
 }
 
-/// Reads the changes after a position, at most `limit`, in order.
+/// Reads the changes after a position in order, at most `limit` and about `bytes`.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -265,8 +269,10 @@ pub fn feed_after(
     reader: &dyn Reader,
     after: u64,
     limit: usize,
+    bytes: usize,
 ) -> Result<Vec<FeedItem>, StoreError> {
     let mut items = Vec::new();
+    let mut weight = 0;
     let Some(first) = after.checked_add(1) else {
         return Ok(items);
     };
@@ -299,11 +305,12 @@ pub fn feed_after(
                 key: records::decode_key(&key)?,
                 entry,
             };
+            weight += change.weight();
             items.push(FeedItem {
                 position: u64::from_be_bytes(position),
                 change,
             });
-            Ok(if items.len() < limit {
+            Ok(if items.len() < limit && weight < bytes {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
@@ -353,9 +360,17 @@ pub fn live_writes(
     })
 }
 
-/// A page of the documents of a collection, in order of their keys: those whose
-/// names begin with `prefix` and come after `after`, at most `limit`, without
-/// deleted ones.
+/// Some of a collection's documents, in order of their keys.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Page {
+    /// The documents; none of them is a deletion.
+    pub documents: Vec<Change>,
+    /// Whether the page was closed before the end: go on after its last key.
+    pub more: bool,
+}
+
+/// A page of the documents of a collection: those whose names begin with `prefix` and
+/// come after `after`, at most `limit` and about [`PAGE_BYTES`].
 ///
 /// # Errors
 /// [`StoreError`].
@@ -365,7 +380,7 @@ pub fn documents(
     prefix: &str,
     after: Option<&str>,
     limit: usize,
-) -> Result<Vec<Change>, StoreError> {
+) -> Result<Page, StoreError> {
     let begin = records::encode_prefix(collection, prefix);
     let mut from = begin.clone();
     if let Some(after) = after {
@@ -374,26 +389,27 @@ pub fn documents(
         next.push(0);
         from = from.max(next);
     }
-    let mut page = Vec::new();
-    if limit == 0 {
-        return Ok(page);
-    }
+    let mut page = Page::default();
+    let mut bytes = 0;
     each(reader, Table::Entries, &from, None, |key, record| {
         if !key.starts_with(&begin) {
             return Ok(ControlFlow::Break(()));
         }
         let entry = records::decode_entry(record)?.entry;
-        if !entry.is_tombstone() {
-            page.push(Change {
-                key: records::decode_key(key)?,
-                entry,
-            });
+        if entry.is_tombstone() {
+            return Ok(ControlFlow::Continue(()));
         }
-        Ok(if page.len() < limit {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        })
+        if page.documents.len() >= limit || bytes >= PAGE_BYTES {
+            page.more = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        let change = Change {
+            key: records::decode_key(key)?,
+            entry,
+        };
+        bytes += change.weight();
+        page.documents.push(change);
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(page)
 }

@@ -49,6 +49,7 @@ fn names(storage: &RedbStorage) -> Vec<String> {
         state::documents(reader, &users, "", None, 100)
     });
     page.unwrap()
+        .documents
         .iter()
         .map(|change| change.key.name().to_owned())
         .collect()
