@@ -25,7 +25,7 @@ use basic_sync::storage::RedbStorage;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::api::{self, Api};
@@ -48,6 +48,14 @@ const FLUSH_MAX: Duration = Duration::from_secs(3);
 /// How long the announcement that this node drains travels before it leaves: gossip
 /// reaches every node of a small cluster within three rounds.
 const DRAIN_ROUNDS: u32 = 3;
+/// How long gossip may take to take up an announcement, ...
+const ANNOUNCE_MAX: Duration = Duration::from_secs(5);
+/// ... and to leave.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+/// How long the store may take to close.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+/// The task that serves the API; it answers to the last.
+const API_TASK: &str = "API";
 
 /// Runs the agent until it is told to stop.
 ///
@@ -56,8 +64,17 @@ const DRAIN_ROUNDS: u32 = 3;
 pub async fn run(loaded: Loaded, secret: PeerSecret) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let (stop, mut stopping) = watch::channel(false);
-    let opened = Opened::open(&loaded.config, &secret).await?;
-    let mut agent = Agent::start(opened, loaded.config, stop).await?;
+    let starting = async {
+        let opened = Opened::open(&loaded.config, &secret).await?;
+        Agent::start(opened, loaded.config, stop).await
+    };
+    let mut agent = tokio::select! {
+        started = starting => started?,
+        name = signals.next() => {
+            info!(signal = name, "stopped before it had started");
+            return Ok(());
+        }
+    };
 
     // Given up where it stands when the agent is told to stop.
     let outcome = {
@@ -188,6 +205,7 @@ impl Agent {
         } = opened;
         let node = identity.id.clone();
         let advertised = config.peer.advertised(peers.address());
+        let api_address = api.local_addr().unwrap_or(config.api.listen);
 
         let connector = Connector::new(&credentials, Connector::TIMEOUT_DEFAULT)?;
         let mut routes = Routes::new();
@@ -222,10 +240,18 @@ impl Agent {
             settings::membership(&config, identity, advertised)?,
             keyring,
             udp,
-            settings::metadata(&config, &origin.to_string()),
+            settings::metadata(&config, &origin.to_string(), api_address),
             Some(large_frames),
         )
         .await?;
+        tasks.spawn("gossip", {
+            let cluster = cluster.clone();
+            async move { cluster.stopped().await }
+        });
+        tasks.spawn("replication", {
+            let replica = replica.clone();
+            async move { replica.stopped().await }
+        });
         tasks.spawn("membership events", journal::log_events(cluster.events()));
         tasks.spawn(
             "endpoints",
@@ -241,6 +267,8 @@ impl Agent {
             "app health",
             health::announce(cluster.clone(), probe.watch()),
         );
+        // Before there is anybody to send requests to, clients wait in the kernel's queue.
+        readiness::discover(&config, advertised, &cluster, &replica).await;
         let proxy = proxy.run()?;
 
         let api_state = Api::new(api::Parts {
@@ -255,8 +283,8 @@ impl Agent {
             stop,
             began,
         });
-        tasks.spawn("API", api::serve(api, api_state, closed));
-        info!(%node, cluster = %config.node.cluster, peer = %advertised, api = %config.api.listen, proxy = %proxy.local_addr(), "started");
+        tasks.spawn(API_TASK, api::serve(api, api_state, closed));
+        info!(%node, cluster = %config.node.cluster, peer = %advertised, api = %api_address, proxy = %proxy.local_addr(), "started");
         Ok(Self {
             config,
             cluster,
@@ -273,21 +301,24 @@ impl Agent {
     fn activation(&self) -> impl Future<Output = ()> + use<> {
         let cluster = self.cluster.clone();
         let replica = self.replica.clone();
-        let seeds = !self.config.peer.seeds.is_empty();
         let began = self.began;
         async move {
             announce(&cluster, AnnouncedState::CatchingUp).await;
-            readiness::caught_up(&cluster, &replica, seeds).await;
+            readiness::caught_up(&cluster, &replica).await;
             announce(&cluster, AnnouncedState::Active).await;
             info!(took_ms = began.elapsed().as_millis(), "ready");
         }
     }
 
     /// Stops in order. Nothing that was acknowledged is lost, at whatever point it is
-    /// cut off.
+    /// cut off; every wait has an end.
     async fn stop(mut self) {
-        announce(&self.cluster, AnnouncedState::Draining).await;
-        tokio::time::sleep(self.config.gossip.interval * DRAIN_ROUNDS).await;
+        // A node that is still catching up takes no traffic, and must not be listed as
+        // one that can take some if need be.
+        if self.cluster.metadata().announced == AnnouncedState::Active {
+            announce(&self.cluster, AnnouncedState::Draining).await;
+            sleep(self.config.gossip.interval * DRAIN_ROUNDS).await;
+        }
         let drained = self.proxy.shutdown(DRAIN_MAX).await;
         if drained.cut > 0 {
             warn!(
@@ -295,40 +326,42 @@ impl Agent {
                 "requests were cut off: they took too long to end"
             );
         }
+        self.replica.refuse_writes();
         if !self.replica.flush(FLUSH_MAX).await {
             warn!(
-                "not every peer has stored this node's last writes; they get them when it returns"
+                "this node's last writes are not on the disks of its peers; they get them when it returns"
             );
         }
         self.probe.stop().await;
-        match self.cluster.leave().await {
-            Ok(report) if report.unconfirmed.is_empty() => {
-                info!(
-                    informed = report.informed.len(),
-                    took_ms = report.took.as_millis(),
-                    "left the cluster"
-                );
+        match timeout(LEAVE_MAX, self.cluster.leave()).await {
+            Ok(Ok(report)) if !report.unconfirmed.is_empty() => {
+                warn!(unconfirmed = ?report.unconfirmed, "not every member has confirmed that this node leaves");
             }
-            Ok(report) => {
-                warn!(unconfirmed = ?report.unconfirmed, "left the cluster, but not every member has confirmed it");
-            }
-            Err(error) => warn!(%error, "could not leave the cluster in order"),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => warn!(%error, "could not leave the cluster in order"),
+            Err(_) => warn!("could not leave the cluster in order: gossip does not answer"),
         }
         self.closing.send_replace(true);
-        self.replica.shutdown().await;
         // The last answers of the API, the one to a request to leave among them.
-        let _ = timeout(Duration::from_millis(200), self.tasks.ended()).await;
+        self.tasks.until_ended(API_TASK).await;
+        if timeout(CLOSE_MAX, self.replica.shutdown()).await.is_err() {
+            warn!("the store does not close: its disk does not answer");
+        }
         self.tasks.stop().await;
         info!("stopped");
     }
 }
 
+/// Announces a state, and waits until gossip has taken it up, within reason.
 async fn announce(cluster: &Cluster, state: AnnouncedState) {
-    if let Err(error) = cluster
-        .set_metadata(|metadata| metadata.announced = state)
-        .await
-    {
-        warn!(%error, ?state, "the new state could not be announced");
+    let announced = cluster.set_metadata(|metadata| metadata.announced = state);
+    match timeout(ANNOUNCE_MAX, announced).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, ?state, "the new state could not be announced"),
+        Err(_) => warn!(
+            ?state,
+            "the new state could not be announced: gossip does not answer"
+        ),
     }
 }
 

@@ -203,6 +203,21 @@ async fn bad_requests_are_refused_with_advice_and_change_nothing() {
         400,
     );
 
+    // Also what the router itself refuses.
+    for path in [
+        "/v1/data/users/%ff",
+        "/v1/data/users?limit=1&limit=2",
+        "/v1/data/users?limt=1",
+        "/v1/watch?from=nonsense",
+    ] {
+        assert_problem(&send(Method::GET, path, b"").await, 400);
+    }
+    assert_problem(
+        &send(Method::PUT, "/v1/data/users/u1?ack=all", b"{}").await,
+        400,
+    );
+    assert_problem(&send(Method::DELETE, "/v1/status", b"").await, 405);
+
     let unlabelled = Request::put(cluster.api(1, "/v1/data/users/u1"))
         .header("content-type", "text/plain")
         .body(Bytes::from_static(b"{}"))
@@ -215,4 +230,41 @@ async fn bad_requests_are_refused_with_advice_and_change_nothing() {
         .unwrap()
         .json();
     assert_eq!(list["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_page_of_large_documents_ends_early_and_the_next_one_goes_on() {
+    let cluster = Cluster::up("large-page", 1).await.unwrap();
+    let client = Client::default();
+    let document = json!({ "text": "x".repeat(400_000) });
+    for number in 0..5 {
+        let url = cluster.api(1, &format!("/v1/data/large/k{number}"));
+        client.put_json(&url, &document).await.unwrap();
+    }
+    let mut after = String::new();
+    let mut keys = Vec::new();
+    let mut pages = 0;
+    loop {
+        let path = format!("/v1/data/large?limit=1000&after={after}");
+        let page = client.get(&cluster.api(1, &path)).await.unwrap();
+        assert!(
+            page.body.len() < 2_000_000,
+            "a page of {} bytes",
+            page.body.len()
+        );
+        let page = page.json();
+        let items = page["items"].as_array().unwrap();
+        keys.extend(
+            items
+                .iter()
+                .map(|item| item["key"].as_str().unwrap().to_owned()),
+        );
+        pages += 1;
+        match page["next"].as_str() {
+            Some(next) => after = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(keys, ["k0", "k1", "k2", "k3", "k4"]);
+    assert!(pages > 1, "all on one page");
 }

@@ -88,3 +88,36 @@ async fn sigterm_exits_zero_after_the_last_answer() {
     let status = node.agent.exit(LIMIT).await.unwrap();
     assert_eq!(status.code(), Some(0), "{status}: {}", node.agent.output());
 }
+
+#[tokio::test]
+async fn what_a_leaving_node_acknowledged_is_on_the_others_when_it_is_gone() {
+    let cluster = Cluster::up("leave-writes", 3).await.unwrap();
+    let client = Client::default();
+    let leaving = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.command(&["leave", "3"]).await.unwrap();
+    };
+    let writing = async {
+        let mut acknowledged = Vec::new();
+        for number in 0.. {
+            let path = format!("/v1/data/late/k{number}");
+            let document = serde_json::json!({ "n": number });
+            // From some write on the node is stopping, or gone.
+            match client.put_json(&cluster.api(3, &path), &document).await {
+                Ok(answer) if answer.status.is_success() => acknowledged.push(path),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        acknowledged
+    };
+    let ((), acknowledged) = tokio::join!(leaving, writing);
+    eprintln!(
+        "{} writes were acknowledged while node 3 left",
+        acknowledged.len()
+    );
+    assert!(acknowledged.len() > 10);
+    for path in acknowledged {
+        let answer = client.get(&cluster.api(1, &path)).await.unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+}

@@ -4,28 +4,34 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use basic_sync::model::{Collection, InvalidName, Key, VALUE_BYTES_MAX, Version};
 use basic_sync::net::WriteError;
 use basic_sync::protocol::{AckTarget, Condition, Operation, WriteReceipt, WriteRefused};
+use basic_sync::storage::state::Page;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::Api;
+use super::extract::{Named, Params};
 use super::problem::Problem;
 
 /// Documents on one page of a list unless asked otherwise, and at most.
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1000;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a write waits for peers unless asked otherwise, and at most.
 const ACKS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const ACKS_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// `?acks=N|all&timeout=5s` of a write.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct WriteQuery {
     acks: Option<String>,
     timeout: Option<String>,
@@ -33,6 +39,7 @@ pub(super) struct WriteQuery {
 
 /// `?prefix=&after=&limit=` of a list.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     #[serde(default)]
     prefix: String,
@@ -47,7 +54,7 @@ struct Written {
 }
 
 #[derive(Serialize)]
-struct Page {
+struct Listing {
     items: Vec<Item>,
     /// Give it as `after` for the next page.
     next: Option<String>,
@@ -63,7 +70,7 @@ struct Item {
 /// `GET /v1/data/{collection}/{key}`.
 pub(super) async fn get(
     State(api): State<Api>,
-    Path((collection, name)): Path<(String, String)>,
+    Named((collection, name)): Named<(String, String)>,
 ) -> Result<Response, Problem> {
     let key = key(&collection, &name)?;
     let entry = api
@@ -82,8 +89,8 @@ pub(super) async fn get(
 /// `PUT /v1/data/{collection}/{key}`.
 pub(super) async fn put(
     State(api): State<Api>,
-    Path((collection, name)): Path<(String, String)>,
-    Query(query): Query<WriteQuery>,
+    Named((collection, name)): Named<(String, String)>,
+    Params(query): Params<WriteQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -105,8 +112,8 @@ pub(super) async fn put(
 /// `DELETE /v1/data/{collection}/{key}`.
 pub(super) async fn delete(
     State(api): State<Api>,
-    Path((collection, name)): Path<(String, String)>,
-    Query(query): Query<WriteQuery>,
+    Named((collection, name)): Named<(String, String)>,
+    Params(query): Params<WriteQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = key(&collection, &name)?;
@@ -126,8 +133,8 @@ pub(super) async fn delete(
 /// `GET /v1/data/{collection}`.
 pub(super) async fn list(
     State(api): State<Api>,
-    Path(collection): Path<String>,
-    Query(query): Query<ListQuery>,
+    Named(collection): Named<String>,
+    Params(query): Params<ListQuery>,
 ) -> Result<Response, Problem> {
     let collection = Collection::new(&collection).map_err(invalid_name)?;
     let limit = match &query.limit {
@@ -143,27 +150,25 @@ pub(super) async fn list(
         }
     };
     let page = tokio::task::spawn_blocking(move || {
+        let after = query.after.as_deref();
         api.replica
-            .documents(&collection, &query.prefix, query.after.as_deref(), limit)
+            .documents(&collection, &query.prefix, after, limit)
     });
     let page = page.await.map_err(|error| Problem::internal(&error))?;
-    let page = page.map_err(|error| Problem::internal(&error))?;
-    let next = page
+    let Page { documents, more } = page.map_err(|error| Problem::internal(&error))?;
+    let next = documents
         .last()
-        .filter(|_| page.len() == limit)
+        .filter(|_| more)
         .map(|last| last.key.name().to_owned());
-    let items = page.into_iter().filter_map(|change| {
+    let items = documents.into_iter().filter_map(|change| {
         Some(Item {
             key: change.key.name().to_owned(),
             version: change.entry.version.to_string(),
             value: raw(&change.entry.value?)?,
         })
     });
-    Ok(Json(Page {
-        items: items.collect(),
-        next,
-    })
-    .into_response())
+    let items = items.collect();
+    Ok(Json(Listing { items, next }).into_response())
 }
 
 /// A stored document as JSON text within JSON text.
@@ -174,8 +179,8 @@ pub(super) fn raw(document: &[u8]) -> Option<Box<RawValue>> {
 
 async fn write(api: &Api, operation: Operation, query: &WriteQuery) -> Result<Response, Problem> {
     let acks = acks(query.acks.as_deref())?;
-    let timeout = acks_timeout(query.timeout.as_deref())?;
-    let written = api.replica.write(vec![operation], acks, timeout).await;
+    let acks_timeout = acks_timeout(query.timeout.as_deref())?;
+    let written = api.replica.write(vec![operation], acks, acks_timeout).await;
     let WriteReceipt {
         versions,
         acks,
@@ -197,7 +202,14 @@ async fn write(api: &Api, operation: Operation, query: &WriteQuery) -> Result<Re
 }
 
 async fn document(body: Body) -> Result<Bytes, Problem> {
-    let bytes = match Limited::new(body, VALUE_BYTES_MAX).collect().await {
+    let collecting = Limited::new(body, VALUE_BYTES_MAX).collect();
+    let collected = timeout(BODY_TIMEOUT, collecting).await.map_err(|_| {
+        Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        )
+    })?;
+    let bytes = match collected {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
             return Err(Problem::new(
@@ -213,15 +225,9 @@ async fn document(body: Body) -> Result<Bytes, Problem> {
             ));
         }
     };
-    let checked: Result<&RawValue, _> = serde_json::from_slice(&bytes);
-    match checked {
-        // Depth is checked only where a value is built.
-        Ok(_) => match serde_json::from_slice::<serde_json::Value>(&bytes) {
-            Ok(_) => Ok(bytes),
-            Err(error) => Err(Problem::bad_request(format!(
-                "the document cannot be stored: {error}"
-            ))),
-        },
+    // Building the value checks its depth as well.
+    match serde_json::from_slice::<serde_json::Value>(&bytes) {
+        Ok(_) => Ok(bytes),
         Err(error) => Err(Problem::bad_request(format!(
             "the body is not a JSON document: {error}"
         ))),
@@ -292,17 +298,16 @@ fn acks_timeout(text: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = text else {
         return Ok(ACKS_TIMEOUT_DEFAULT);
     };
-    let timeout = humantime::parse_duration(text)
-        .ok()
-        .filter(|limit| *limit <= ACKS_TIMEOUT_MAX);
-    timeout
+    let limit = humantime::parse_duration(text).ok();
+    limit
+        .filter(|limit| *limit <= ACKS_TIMEOUT_MAX)
         .ok_or_else(|| Problem::bad_request("timeout must be a duration up to 60s, such as 500ms"))
 }
 
 fn write_failed(error: WriteError) -> Problem {
     let detail = error.to_string();
     let status = match &error {
-        WriteError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        WriteError::Stopped | WriteError::Unknown => StatusCode::SERVICE_UNAVAILABLE,
         WriteError::Refused(refused) => match refused {
             WriteRefused::NotFound(key) => return not_found(key),
             WriteRefused::ConditionFailed { current, .. } => {

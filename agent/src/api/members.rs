@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use basic_membership::{Member, NodeId};
 use serde::Serialize;
 
 use super::Api;
+use super::extract::Named;
 use super::problem::Problem;
 
 #[derive(Serialize)]
@@ -107,7 +108,7 @@ pub(super) async fn list(State(api): State<Api>) -> Response {
 /// `GET /v1/members/{id}`.
 pub(super) async fn one(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
 ) -> Result<Response, Problem> {
     let members = api.cluster.members();
     let found = id
@@ -121,7 +122,7 @@ pub(super) async fn one(
 /// `DELETE /v1/members/{id}`: this node drains, tells the others, and stops.
 pub(super) async fn leave(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
 ) -> Result<Response, Problem> {
     let own = &api.cluster.identity().id;
     if id != own.as_str() {

@@ -7,16 +7,18 @@
 //! address, might send.
 
 mod data;
+mod extract;
 mod findings;
 mod guard;
 mod members;
 mod problem;
+mod server;
 mod status;
 mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::middleware;
@@ -27,13 +29,9 @@ use basic_balancer::probe::AppHealth;
 use basic_membership::Cluster;
 use basic_sync::net::Handle;
 use tokio::net::TcpListener;
-use tracing::error;
 
 use crate::config::Config;
 use crate::peer_port::Statistics;
-
-/// How long answers may take when the agent stops; watches are cut off then.
-const CLOSE_MAX: Duration = Duration::from_millis(500);
 
 /// What the handlers see of the agent.
 #[derive(Debug)]
@@ -80,25 +78,8 @@ impl std::ops::Deref for Api {
 }
 
 /// Serves the API until `closed` says that the agent stops.
-pub async fn serve(
-    listener: TcpListener,
-    api: Api,
-    mut closed: tokio::sync::watch::Receiver<bool>,
-) {
-    let mut closing = closed.clone();
-    let graceful = async move {
-        let _ = closing.wait_for(|closed| *closed).await;
-    };
-    let serving = axum::serve(listener, routes(api)).with_graceful_shutdown(graceful);
-    tokio::select! {
-        served = serving => if let Err(error) = served {
-            error!(%error, "the API failed");
-        },
-        () = async {
-            let _ = closed.wait_for(|closed| *closed).await;
-            tokio::time::sleep(CLOSE_MAX).await;
-        } => {}
-    }
+pub async fn serve(listener: TcpListener, api: Api, closed: tokio::sync::watch::Receiver<bool>) {
+    server::serve(listener, routes(api), closed).await;
 }
 
 fn routes(api: Api) -> Router {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::Api;
 use super::data;
+use super::extract::Params;
 use super::problem::Problem;
 
 /// How often a watch without changes says that it is alive.
@@ -23,6 +24,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `?collection=&prefix=&from=` of a watch.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct WatchQuery {
     collection: Option<String>,
     #[serde(default)]
@@ -44,7 +46,7 @@ struct Change<'a> {
 /// Answers with the changes after `from` (or `Last-Event-ID`), or from now on.
 pub(super) async fn watch(
     State(api): State<Api>,
-    Query(query): Query<WatchQuery>,
+    Params(query): Params<WatchQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let collection = query.collection.as_deref().filter(|name| !name.is_empty());

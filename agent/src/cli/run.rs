@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -10,6 +11,9 @@ use crate::telemetry;
 
 use super::CliError;
 use super::settings::SettingsArgs;
+
+/// How long threads that are blocked in the system may delay the end.
+const RUNTIME_CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
@@ -34,8 +38,9 @@ impl Run {
             .enable_all()
             .build()
             .map_err(CliError::Runtime)?;
-        runtime
-            .block_on(agent(loaded, secret))
-            .map_err(|error| CliError::Agent(Box::new(error)))
+        let outcome = runtime.block_on(agent(loaded, secret));
+        // A name that is still being resolved must not delay the end.
+        runtime.shutdown_timeout(RUNTIME_CLOSE_MAX);
+        outcome.map_err(|error| CliError::Agent(Box::new(error)))
     }
 }

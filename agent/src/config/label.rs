@@ -10,12 +10,12 @@ use super::value::{self, Setting, ValueError};
 /// Most labels of a node. They travel by gossip, where every byte is sent to every node.
 const LABELS_MAX: usize = 16;
 /// Longest label name, in characters.
-const NAME_MAX: usize = 64;
+const NAME_MAX: usize = 63;
 /// Longest label value, in bytes.
 const VALUE_MAX: usize = 128;
 
 const NAME_EXPECTED: &str =
-    "a label name of 1 to 64 letters, digits, \".\", \"_\", \"-\" or \"/\" of ASCII";
+    "a label name of 1 to 63 letters, digits, \".\", \"_\", \"-\" or \"/\" of ASCII";
 const VALUE_EXPECTED: &str = "a label value of at most 128 bytes without control characters";
 
 impl Setting for BTreeMap<String, String> {

@@ -193,7 +193,7 @@ pub(super) static GOSSIP_INTERVAL: Key<Duration> = Key::new(
     Initial::Default("200ms"),
     "Time between two rounds of gossip; the same on every node.",
 )
-.within(Duration::from_millis(50), Duration::from_secs(10));
+.within(Duration::from_millis(50), Duration::from_secs(1));
 
 pub(super) static GOSSIP_PHI: Key<f64> = Key::new(
     KeyId {
@@ -346,7 +346,7 @@ pub(super) static REPLICATION_PULL_INTERVAL: Key<Duration> = Key::new(
     Initial::Default("1s"),
     "Time between two comparisons with a peer, which find what live pushing missed.",
 )
-.within(Duration::from_millis(100), Duration::from_secs(300));
+.within(Duration::from_millis(100), Duration::from_secs(10));
 
 pub(super) static REPLICATION_PUSH_BUFFER: Key<ByteSize> = Key::new(
     KeyId {

@@ -1,13 +1,17 @@
 //! When a node that starts has caught up with the others.
 //!
 //! It must not take traffic while its data is older than what its peers have shown to
-//! clients. So it waits until it has heard from every running member what that member
-//! has, and has it too. Three things may keep it from that for ever, and bound the
-//! wait: no other member is there (it is alone, or the others are down), a member is
-//! alive in gossip but its peer port cannot be reached by TCP, and a store that fails.
-//! The first two are waited for a while and then said aloud; the last is in the log.
+//! clients. So it first looks for the others, and then waits until it has heard from
+//! every running member what that member has, and has it too. These may keep it from
+//! that for ever, and bound the wait; each is said aloud:
+//! - no other member is there: it is alone, or the others are down;
+//! - a member is alive in gossip, but its peer port cannot be reached by TCP;
+//! - what a member sends is refused, its clock being far off, while another member
+//!   has been caught up with. If all are refused it is this node's clock that is wrong,
+//!   and it does not become ready.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use basic_membership::{Cluster, Members};
@@ -17,69 +21,50 @@ use basic_sync::protocol::Status;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// How long a node with seeds waits for the first other member.
-const DISCOVERY_MAX: Duration = Duration::from_secs(3);
-/// After the first other member was found: how long for more to be found.
-const DISCOVERY_SETTLES: Duration = Duration::from_millis(400);
-/// How long a member may stay unreachable for replication before it is not waited for.
-const UNREACHABLE_MAX: Duration = Duration::from_secs(10);
+use crate::config::Config;
+
+/// How long a node looks for the first other member, at least; with slow gossip, for
+/// as many rounds as [`DISCOVERY_ROUNDS`] says.
+const DISCOVERY_MIN: Duration = Duration::from_secs(3);
+/// Rounds of gossip in which a member that runs is surely found.
+const DISCOVERY_ROUNDS: u32 = 15;
+/// Rounds of gossip after the first other member was found, for the rest to be found.
+const SETTLING_ROUNDS: u32 = 2;
+/// How long a member that cannot be caught up with is waited for.
+const HOPELESS_AFTER: Duration = Duration::from_secs(10);
 /// How often the time limits are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Returns when this node has all that the running members have. `seeds` tells
-/// whether there are others to be expected.
-pub async fn caught_up(cluster: &Cluster, replica: &Handle, seeds: bool) {
-    let began = Instant::now();
-    if seeds {
-        discover(cluster, began).await;
-    }
-    let mut members_changed = cluster.watch();
-    let mut status_changed = replica.status();
-    let mut seen: HashMap<PeerId, Instant> = HashMap::new();
-    loop {
-        let members = members_changed.borrow_and_update().clone();
-        let status = status_changed.borrow_and_update().clone();
-        let now = Instant::now();
-        let waits = waiting_for(&members, &status);
-        seen.retain(|peer, _| waits.iter().any(|wait| wait.peer == *peer));
-        let still = waits.iter().filter(|wait| {
-            let since = *seen.entry(wait.peer.clone()).or_insert(now);
-            wait.heard || now - since < UNREACHABLE_MAX
-        });
-        if still.count() == 0 {
-            for wait in waits {
-                warn!(peer = %wait.peer, "not waited for any longer: its peer port cannot be reached");
-            }
-            break;
-        }
-        tokio::select! {
-            _ = members_changed.changed() => {}
-            _ = status_changed.changed() => {}
-            () = sleep(LOOK) => {}
-        }
-    }
-    info!(
-        took_ms = began.elapsed().as_millis(),
-        "caught up with the other members"
-    );
-}
-
-async fn discover(cluster: &Cluster, began: Instant) {
-    let mut changes = cluster.watch();
-    let others = |members: &Members| {
-        members
+/// Looks for other members. Others are to be expected if there are seeds besides this
+/// node itself, or if the store holds writes of others; without, it returns at once.
+pub async fn discover(config: &Config, own: SocketAddr, cluster: &Cluster, replica: &Handle) {
+    let others_are_seeds = config
+        .peer
+        .seeds
+        .iter()
+        .any(|seed| seed.socket_address() != Some(own));
+    let others_have_written = {
+        let status = replica.status().borrow().clone();
+        status
+            .vector
             .iter()
-            .filter(|member| !member.is_self && member.state.is_running())
-            .count()
+            .any(|(origin, _)| origin.replica != status.origin.replica)
     };
+    if !others_are_seeds && !others_have_written {
+        return;
+    }
+    let began = Instant::now();
+    let limit = DISCOVERY_MIN.max(config.gossip.interval * DISCOVERY_ROUNDS);
+    let settling = config.gossip.interval * SETTLING_ROUNDS;
+    let mut changes = cluster.watch();
     let mut found = None;
     loop {
-        let count = others(&changes.borrow_and_update());
+        let others = others_running(&changes.borrow_and_update());
         match found {
-            None if count > 0 => found = Some(Instant::now()),
-            Some(when) if when.elapsed() >= DISCOVERY_SETTLES => return,
-            None if began.elapsed() >= DISCOVERY_MAX => {
-                info!("no other member answers; going on alone");
+            None if others > 0 => found = Some(Instant::now()),
+            Some(when) if when.elapsed() >= settling => return,
+            None if began.elapsed() >= limit => {
+                warn!("no other member answers; going on alone");
                 return;
             }
             _ => {}
@@ -91,28 +76,73 @@ async fn discover(cluster: &Cluster, began: Instant) {
     }
 }
 
-/// A member whose data this node does not have yet.
-struct Wait {
-    peer: PeerId,
-    /// It has told what it has.
-    heard: bool,
-}
-
-fn waiting_for(members: &Members, status: &Status) -> Vec<Wait> {
+fn others_running(members: &Members) -> usize {
     let running = members
         .iter()
         .filter(|member| !member.is_self && member.state.is_running());
-    running
-        .filter_map(|member| {
-            let peer = PeerId::new(member.id.as_str());
-            let known = status.peers.iter().find(|known| known.peer == peer);
-            if known.is_some_and(|known| known.caught_up) {
-                return None;
+    running.count()
+}
+
+/// Returns when this node has all that the running members have.
+pub async fn caught_up(cluster: &Cluster, replica: &Handle) {
+    let began = Instant::now();
+    let mut members_changed = cluster.watch();
+    let mut status_changed = replica.status();
+    let mut since: HashMap<PeerId, Instant> = HashMap::new();
+    loop {
+        let members = members_changed.borrow_and_update().clone();
+        let status = status_changed.borrow_and_update().clone();
+        let now = Instant::now();
+        let waits = waits(&members, &status);
+        since.retain(|peer, _| waits.iter().any(|wait| wait.peer == *peer));
+        let mut hopeful = false;
+        for wait in &waits {
+            let waited = now - *since.entry(wait.peer.clone()).or_insert(now);
+            hopeful |= wait.hopeless.is_none() || waited < HOPELESS_AFTER;
+        }
+        if !hopeful {
+            for Wait { peer, hopeless } in waits {
+                warn!(%peer, reason = hopeless, "not waited for any longer; its latest writes may be missing here");
             }
-            Some(Wait {
-                peer,
-                heard: known.is_some_and(|known| known.heard && known.linked),
-            })
-        })
+            break;
+        }
+        tokio::select! {
+            Ok(()) = members_changed.changed() => {}
+            Ok(()) = status_changed.changed() => {}
+            () = sleep(LOOK) => {}
+        }
+    }
+    info!(
+        took_ms = began.elapsed().as_millis(),
+        "caught up with the other members"
+    );
+}
+
+/// A member whose data this node does not have yet.
+struct Wait {
+    peer: PeerId,
+    /// Why waiting for it may be in vain.
+    hopeless: Option<&'static str>,
+}
+
+fn waits(members: &Members, status: &Status) -> Vec<Wait> {
+    let some_caught_up = status.peers.iter().any(|peer| peer.caught_up);
+    let running = members
+        .iter()
+        .filter(|member| !member.is_self && member.state.is_running());
+    let wait = |peer: PeerId| {
+        let known = status.peers.iter().find(|known| known.peer == peer);
+        let hopeless = match known {
+            Some(known) if known.caught_up => return None,
+            Some(known) if known.last_error.is_some() && some_caught_up => {
+                Some("what it sends is refused, because of its clock")
+            }
+            Some(known) if known.linked && known.heard => None,
+            _ => Some("its peer port cannot be reached"),
+        };
+        Some(Wait { peer, hopeless })
+    };
+    running
+        .filter_map(|member| wait(PeerId::new(member.id.as_str())))
         .collect()
 }

@@ -3,57 +3,38 @@
 //! Who takes requests: nodes that are active and whose app is healthy. A node that is
 //! draining, unreachable or unhealthy is used when nothing else is left; one that is
 //! catching up never is, because it would answer with old data.
-//!
-//! Where requests may go: to the address that a member announces for its app, and
-//! only if that is on the member's own host. Otherwise one faulty member could make
-//! every proxy of the cluster send its clients' requests anywhere.
-
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use basic_balancer::{Admission, Balancer, Endpoint, EndpointId, Refusal};
 use basic_membership::{Cluster, Member, MemberState, Members};
 use basic_sync::model::PeerId;
 use basic_sync::net::{Handle, Peer};
-use tokio::net::lookup_host;
-use tokio::time::{interval, timeout};
-use tracing::warn;
 
-/// How long the name of an app's host may take to resolve.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often names of apps' hosts are resolved again.
-const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
+use super::targets::Targets;
 
 /// Keeps the balancer's endpoints in step with the members.
 pub async fn feed_balancer(cluster: Cluster, balancer: Balancer) {
     let mut changes = cluster.watch();
-    let mut resolver = Resolver::default();
-    let mut again = interval(RESOLVE_INTERVAL);
+    let mut targets = Targets::default();
     loop {
         let members = changes.borrow_and_update().clone();
-        let mut endpoints = Vec::with_capacity(members.len());
-        for member in members.iter() {
-            if let Some(admission) = admission(member)
-                && let Some(target) = resolver.target(member).await
-            {
-                endpoints.push(Endpoint {
-                    id: EndpointId::new(member.id.as_str()),
-                    target,
-                    weight: member.metadata.weight,
-                    local: member.is_self,
-                    admission,
-                });
-            }
-        }
-        resolver.forget_all_but(&members);
-        balancer.set_endpoints(endpoints);
+        let endpoints = members.iter().filter_map(|member| {
+            let admission = admission(member)?;
+            Some(Endpoint {
+                id: EndpointId::new(member.id.as_str()),
+                target: targets.of(member)?,
+                weight: member.metadata.weight,
+                local: member.is_self,
+                admission,
+            })
+        });
+        balancer.set_endpoints(endpoints.collect());
+        targets.forget_all_but(&members);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() {
                 // Gossip has stopped; the last endpoints stay.
                 std::future::pending::<()>().await;
             },
-            _ = again.tick() => resolver.refresh(),
+            () = targets.resolved() => {}
         }
     }
 }
@@ -87,6 +68,9 @@ fn replication_peers(members: &Members) -> Vec<Peer> {
 /// Whether a member takes requests; `None` where it is not to be listed at all.
 fn admission(member: &Member) -> Option<Admission> {
     Some(match member.state {
+        MemberState::Active if member.metadata.weight == 0 => {
+            Admission::Refusing(Refusal::Administrative)
+        }
         MemberState::Active if member.metadata.app.healthy => Admission::Accepting,
         MemberState::Active => Admission::Refusing(Refusal::Unhealthy),
         MemberState::Draining | MemberState::Leaving => Admission::Draining,
@@ -95,73 +79,6 @@ fn admission(member: &Member) -> Option<Admission> {
         MemberState::Maintenance => Admission::Refusing(Refusal::Administrative),
         MemberState::Left | MemberState::Removed => return None,
     })
-}
-
-/// Resolves the addresses of apps and checks them.
-#[derive(Default)]
-struct Resolver {
-    /// What members announce, and what became of it.
-    known: HashMap<String, Option<SocketAddr>>,
-}
-
-impl Resolver {
-    async fn target(&mut self, member: &Member) -> Option<SocketAddr> {
-        let announced = member.metadata.app.address.as_deref()?;
-        let resolved = match self.known.get(announced) {
-            Some(resolved) => *resolved,
-            None => {
-                let resolved = resolve(announced).await;
-                self.known.insert(announced.to_owned(), resolved);
-                if resolved.is_none() {
-                    warn!(node = %member.id, address = announced, "the app's address cannot be resolved; its node gets no requests");
-                }
-                resolved
-            }
-        }?;
-        if is_on_host_of(resolved, member.peer) {
-            return Some(resolved);
-        }
-        // Said once for each announcement: the next look-up finds nothing.
-        self.known.insert(announced.to_owned(), None);
-        warn!(
-            node = %member.id, address = announced, host = %member.peer.ip(),
-            "a member's app address is not on its own host; its node gets no requests"
-        );
-        None
-    }
-
-    /// Resolves names again from the next time on; keeps what needs no resolving.
-    fn refresh(&mut self) {
-        self.known
-            .retain(|announced, _| announced.parse::<SocketAddr>().is_ok());
-    }
-
-    fn forget_all_but(&mut self, members: &Members) {
-        self.known.retain(|announced, _| {
-            let announced = Some(announced.as_str());
-            members
-                .iter()
-                .any(|member| member.metadata.app.address.as_deref() == announced)
-        });
-    }
-}
-
-async fn resolve(announced: &str) -> Option<SocketAddr> {
-    if let Ok(address) = announced.parse() {
-        return Some(address);
-    }
-    let found = timeout(RESOLVE_TIMEOUT, lookup_host(announced))
-        .await
-        .ok()?
-        .ok()?;
-    // IPv4 first where a name has both, as most servers listen there.
-    let mut found: Vec<SocketAddr> = found.collect();
-    found.sort_by_key(SocketAddr::is_ipv6);
-    found.first().copied()
-}
-
-fn is_on_host_of(target: SocketAddr, peer: SocketAddr) -> bool {
-    target.ip() == peer.ip() || (target.ip().is_loopback() && peer.ip().is_loopback())
 }
 
 #[cfg(test)]
@@ -216,25 +133,12 @@ mod tests {
             admission(&member(S::Active, false, "")),
             Some(Admission::Refusing(Refusal::Unhealthy))
         );
-        assert_eq!(admission(&member(S::Left, true, "")), None);
-    }
-
-    #[tokio::test]
-    async fn an_app_address_on_another_host_is_refused() {
-        let mut resolver = Resolver::default();
-        let own = member(MemberState::Active, true, "10.0.0.1:8080");
+        let mut idle = member(S::Active, true, "");
+        Arc::make_mut(&mut idle.metadata).weight = 0;
         assert_eq!(
-            resolver.target(&own).await,
-            Some("10.0.0.1:8080".parse().unwrap())
+            admission(&idle),
+            Some(Admission::Refusing(Refusal::Administrative))
         );
-        for elsewhere in [
-            "169.254.169.254:80",
-            "10.0.0.2:8080",
-            "127.0.0.1:8080",
-            "nonsense",
-        ] {
-            let member = member(MemberState::Active, true, elsewhere);
-            assert_eq!(resolver.target(&member).await, None, "{elsewhere}");
-        }
+        assert_eq!(admission(&member(S::Left, true, "")), None);
     }
 }

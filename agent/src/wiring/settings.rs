@@ -34,10 +34,11 @@ pub fn membership(
     Ok(settings)
 }
 
-/// What the node announces when it starts; `origin` names its copy of the data.
-pub fn metadata(config: &Config, origin: &str) -> Metadata {
+/// What the node announces when it starts; `origin` names its copy of the data, `api`
+/// is what its API is bound to.
+pub fn metadata(config: &Config, origin: &str, api: SocketAddr) -> Metadata {
     let mut metadata = Metadata::new(PROTOCOL);
-    metadata.api = Some(config.api.listen);
+    metadata.api = Some(api);
     metadata.app.address = Some(config.app.advertised().to_string());
     metadata.app.since_ms = health::millis(SystemTime::now());
     metadata.weight = u32::from(config.app.weight);

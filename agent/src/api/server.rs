@@ -1,0 +1,88 @@
+//! Serves the API's connections, within bounds: so many at once, so long for a request
+//! head, so long to end when the agent stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+/// Connections at once; newcomers wait in the kernel's queue. Watches count.
+const CONNECTIONS_MAX: usize = 4096;
+/// How long a request's head may take, and how long a connection may be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long answers under way may take when the agent stops; watches are cut off then.
+const CLOSE_MAX: Duration = Duration::from_millis(500);
+/// Pause after accepting has failed, mostly for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `routes` until `closed` says so.
+pub(super) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    mut closed: watch::Receiver<bool>,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepting = async {
+            // Never closed.
+            let permit = room.clone().acquire_owned().await;
+            (listener.accept().await, permit)
+        };
+        tokio::select! {
+            (accepted, permit) = accepting => match accepted {
+                Ok((stream, _)) => {
+                    let serving = serve_one(stream, routes.clone(), closed.clone());
+                    connections.spawn(async move {
+                        serving.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "the API could not accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            () = told_to_close(&mut closed) => break,
+        }
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if timeout(CLOSE_MAX, all).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+async fn serve_one(stream: TcpStream, routes: Router, mut closed: watch::Receiver<bool>) {
+    // Answers are small and waited for.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = told_to_close(&mut closed) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        debug!(%error, "a connection to the API ended early");
+    }
+}
+
+async fn told_to_close(closed: &mut watch::Receiver<bool>) {
+    // Whoever could say so being gone means the same.
+    let _ = closed.wait_for(|closed| *closed).await;
+}
