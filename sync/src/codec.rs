@@ -7,7 +7,7 @@
 //! this program, and the golden bytes in the tests hold us to it.
 //!
 //! Nothing is allocated by a peer's word: the length is checked before the body is
-//! read, bincode gets the body's bound as its limit, text and documents are borrowed
+//! read, bincode gets the frame's bound as its limit, text and documents are borrowed
 //! from the frame, trailing bytes are refused, and no type is recursive.
 
 use bincode::{BorrowDecode, Decode, Encode};
@@ -31,12 +31,6 @@ pub const HELLO_BYTES_MAX: usize = 1024;
 const CODEC_BINCODE: u8 = 1;
 /// Version of the protocol between agents.
 pub const PROTOCOL: u16 = 1;
-
-const CONFIG: bincode::config::Configuration<
-    bincode::config::LittleEndian,
-    bincode::config::Varint,
-    bincode::config::Limit<FRAME_BYTES_MAX>,
-> = bincode::config::standard().with_limit::<FRAME_BYTES_MAX>();
 
 /// A frame cannot be understood. It is the peer's fault; nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -95,7 +89,7 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
 /// # Errors
 /// [`DecodeError`].
 pub fn decode_hello(frame: &[u8]) -> Result<Hello, DecodeError> {
-    decode(frame)
+    decode::<Hello, HELLO_BYTES_MAX>(frame)
 }
 
 /// Encodes a message as a whole frame.
@@ -108,7 +102,7 @@ pub fn encode_message(message: &Message) -> Bytes {
 /// # Errors
 /// [`DecodeError`].
 pub fn decode_message(frame: &[u8]) -> Result<Message, DecodeError> {
-    decode::<WireMessage<'_>>(frame)?.try_into()
+    decode::<WireMessage<'_>, FRAME_BYTES_MAX>(frame)?.try_into()
 }
 
 /// The length that a frame announces.
@@ -126,22 +120,25 @@ pub fn frame_length(bytes: [u8; LENGTH_BYTES], most: usize) -> Result<usize, Dec
 
 fn frame(body: &impl Encode) -> Bytes {
     let mut frame = vec![0, 0, 0, 0, CODEC_BINCODE];
-    // The limit binds decoding only, and a Vec takes any number of bytes.
-    bincode::encode_into_std_write(body, &mut frame, CONFIG)
+    // A Vec takes any number of bytes.
+    bincode::encode_into_std_write(body, &mut frame, bincode::config::standard())
         .expect("a message of ours can always be encoded");
     let length = u32::try_from(frame.len() - LENGTH_BYTES).expect("a message of ours fits a frame");
     frame[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
     frame.into()
 }
 
-fn decode<'f, T: BorrowDecode<'f, ()>>(frame: &'f [u8]) -> Result<T, DecodeError> {
+fn decode<'f, T: BorrowDecode<'f, ()>, const BYTES_MAX: usize>(
+    frame: &'f [u8],
+) -> Result<T, DecodeError> {
     let (codec, body) = frame
         .split_first()
         .ok_or(DecodeError::Unsound("the frame is empty"))?;
     if *codec != CODEC_BINCODE {
         return Err(DecodeError::Codec(*codec));
     }
-    let (message, used) = bincode::borrow_decode_from_slice(body, CONFIG)
+    let config = bincode::config::standard().with_limit::<BYTES_MAX>();
+    let (message, used) = bincode::borrow_decode_from_slice(body, config)
         .map_err(|error| DecodeError::Body(error.to_string()))?;
     match body.len() - used {
         0 => Ok(message),

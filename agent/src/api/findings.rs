@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use basic_balancer::EndpointSnapshot;
 use basic_balancer::probe::{AppHealth, AppState};
 use basic_membership::{
     AnnouncedState, Diagnostics, Member, MemberState, Members, NodeId, RejectReason, Rejection,
@@ -50,6 +51,7 @@ pub(super) struct Facts<'a> {
     pub(super) health: &'a AppHealth,
     pub(super) replica: &'a Status,
     pub(super) links: &'a [LinkStatus],
+    pub(super) endpoints: &'a [EndpointSnapshot],
     pub(super) gossip: &'a Diagnostics,
     pub(super) peer_port: &'a StatisticsSnapshot,
     pub(super) began: Instant,
@@ -68,6 +70,7 @@ pub(super) fn all(facts: &Facts<'_>) -> Vec<Finding> {
         )
         .chain(own_app(facts))
         .chain(facts.members.iter().filter_map(other_app))
+        .chain(without_endpoint(facts))
         .chain(links(facts))
         .chain(clocks(facts))
         .chain(slow_start(facts))
@@ -204,6 +207,31 @@ fn other_app(member: &Member) -> Option<Finding> {
     })
 }
 
+fn without_endpoint(facts: &Facts<'_>) -> Vec<Finding> {
+    let listed = |member: &Member| {
+        let mut endpoints = facts.endpoints.iter();
+        endpoints.any(|known| known.endpoint.id.as_str() == member.id.as_str())
+    };
+    let active = facts
+        .members
+        .iter()
+        .filter(|member| member.state == MemberState::Active);
+    active
+        .filter(|member| !listed(member))
+        .map(|member| {
+            let announced = member.metadata.app.address.as_deref().unwrap_or("none");
+            Finding {
+                severity: "error",
+                fact: format!("{} gets no requests although it is active", member.id),
+                since: None,
+                cause: "the address of its app does not resolve, or is not on its own host".into(),
+                evidence: format!("it announces {announced}, its host is {}", member.peer.ip()),
+                next: "set [app] advertise on its host to an address of that host".into(),
+            }
+        })
+        .collect()
+}
+
 fn links(facts: &Facts<'_>) -> Vec<Finding> {
     let running = |link: &&LinkStatus| {
         facts
@@ -222,10 +250,11 @@ fn links(facts: &Facts<'_>) -> Vec<Finding> {
             since: None,
             cause: link.last_error.clone().unwrap_or_default(),
             evidence: format!(
-                "connecting to {} over TCP fails; gossip over UDP reaches it",
+                "a connection to {} fails; gossip reaches it",
                 link.peer.address
             ),
-            next: "let TCP through on the peer port, as well as UDP".into(),
+            next: "if the cause is the network, let TCP through on the peer port as well as UDP"
+                .into(),
         })
         .collect()
 }

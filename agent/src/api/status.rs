@@ -129,6 +129,7 @@ fn describe(api: &Api) -> Status {
         health: &health,
         replica: &replica,
         links: &links,
+        endpoints: &endpoints,
         gossip: &api.cluster.diagnostics(),
         peer_port: &api.peer_port.snapshot(),
         began: api.began,

@@ -2,26 +2,16 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use basic_balancer::probe::{AppHealth, AppState};
+use basic_balancer::probe::AppHealth;
 use basic_membership::Cluster;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 
 /// Announces the health of the app as it changes.
 pub async fn announce(cluster: Cluster, mut health: watch::Receiver<AppHealth>) {
     loop {
         let found = health.borrow_and_update().clone();
         let reason = found.last_error.as_deref().filter(|_| !found.is_healthy());
-        match found.state {
-            AppState::Unknown => {}
-            AppState::Healthy => info!("the app is healthy"),
-            AppState::Unhealthy => {
-                warn!(
-                    reason = reason.unwrap_or_default(),
-                    "the app is not healthy; its node takes no requests"
-                );
-            }
-        }
         let since_ms = millis(found.since);
         let announced = cluster.set_metadata(|metadata| {
             metadata

@@ -22,13 +22,18 @@
 //! - **Acknowledgement.** A replica tells the writer of a push up to where it has
 //!   the writes on disk; `acks=N` waits for that.
 
+mod client_writes;
 mod config;
+mod epoch;
+mod exchange;
 mod input;
 mod message;
 mod peers;
 mod pull;
+mod random;
 mod replica;
-mod writes;
+mod sessions;
+mod waiting;
 
 pub use config::Config;
 pub use input::{

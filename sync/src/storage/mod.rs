@@ -8,7 +8,9 @@
 //!
 //! Contract of a transaction: when [`Storage::write`] has returned `Ok`, everything
 //! it wrote survives the loss of the process and of power; when it has returned
-//! `Err`, nothing of it is there. Readers see whole transactions only.
+//! `Err`, readers see nothing of it, unless the disk failed in the very last step: then
+//! the whole of it may come back with the next opening. Readers see whole transactions
+//! only.
 
 mod memory;
 pub mod records;
@@ -36,17 +38,6 @@ pub enum Table {
     Feed,
     /// Origin → set of sequence numbers: the version vector.
     Vector,
-}
-
-impl Table {
-    /// All tables.
-    pub const ALL: [Table; 5] = [
-        Table::Meta,
-        Table::Entries,
-        Table::Dots,
-        Table::Feed,
-        Table::Vector,
-    ];
 }
 
 /// Sees the pairs of a scan in ascending order; `Break` ends it.

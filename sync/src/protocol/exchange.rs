@@ -1,0 +1,167 @@
+//! Messages of peers: what they push, what they have, what they acknowledge.
+
+use super::{Message, Now, Output, Replica};
+use crate::model::{
+    Change, ClockAhead, Origin, PeerId, Resolution, Seq, VersionVector, last_writer_wins,
+};
+use crate::storage::{StoreError, Writer, state};
+
+impl Replica {
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        message: Message,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        if self.peer(&peer).is_none() {
+            return Ok(());
+        }
+        match message {
+            Message::Push { changes } => self.pushed(now, peer, changes, writer)?,
+            Message::Vector { origin, vector } => self.told_vector(now, peer, origin, vector),
+            Message::Ack { origin, upto } => self.acknowledged(&peer, origin, upto),
+            Message::PullRequest { session, vector } => {
+                self.serve_pull(now, peer, session, vector, writer)?;
+            }
+            Message::PullChunk(chunk) => self.pulled(now, peer, chunk, writer)?,
+            Message::PullMore { session } => self.serve_more(now, &peer, session, writer)?,
+            Message::Busy { session } => {
+                if self
+                    .pulling
+                    .as_ref()
+                    .is_some_and(|pull| pull.session == session)
+                {
+                    self.abandon_pull(now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn pushed(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        changes: Vec<Change>,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        if let Err(reason) = self.check_clocks(now, &changes) {
+            self.refuse(peer, reason);
+            return Ok(());
+        }
+        let origin = changes
+            .first()
+            .map(|change| change.entry.version.dot.origin);
+        for change in changes {
+            self.take_in(now, change, writer)?;
+        }
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.origin = origin.or(known.origin);
+        }
+        let gap = origin
+            .and_then(|origin| self.vector.of(origin))
+            .is_some_and(|set| set.contiguous() < set.highest());
+        if gap {
+            self.begin_pull(now, &peer);
+        }
+        self.acks_due.insert(peer);
+        Ok(())
+    }
+
+    pub(super) fn told_vector(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        origin: Origin,
+        vector: VersionVector,
+    ) {
+        self.check_epoch(now, &vector);
+        let behind = !self.vector.covers(&vector);
+        let acked = vector
+            .of(self.header.origin)
+            .map_or(0, |own| own.contiguous());
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        known.origin = Some(origin);
+        known.acked = acked;
+        known.vector = Some(vector);
+        if !behind {
+            known.behind_in_a_row = 0;
+            known.caught_up = true;
+            known.last_error = None;
+            return;
+        }
+        known.behind_in_a_row += 1;
+        // What it has may be on its way here, from it or from the writers; it is asked
+        // for when it has not come by the next time. A link that has just come up has
+        // nothing on its way: what was written before is asked for at once.
+        if known.behind_in_a_row >= 2 || !known.caught_up {
+            self.begin_pull(now, &peer);
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, peer: &PeerId, origin: Origin, upto: Seq) {
+        if origin == self.header.origin
+            && upto <= self.written()
+            && let Some(known) = self.peers.get_mut(peer)
+        {
+            known.acked = known.acked.max(upto);
+        }
+    }
+
+    /// Takes in another replica's change: keeps it if it is the newest of its key,
+    /// and in any case notes that it is in.
+    pub(super) fn take_in(
+        &mut self,
+        now: Now,
+        change: Change,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        let version = change.entry.version;
+        if version.dot.origin == self.header.origin && version.dot.seq > self.written() {
+            self.begin_epoch(now);
+        }
+        if self.vector.contains(version.dot) {
+            self.counters.repeated += 1;
+            return Ok(());
+        }
+        // Checked for the whole message before; the bound does not matter here.
+        let _ = self.clock.observe(version.clock, now.wall_ms, u64::MAX);
+        let current = state::entry(writer, &change.key)?;
+        let resolution = last_writer_wins(
+            current.as_ref().map(|record| &record.entry.version),
+            &version,
+        );
+        match resolution {
+            Resolution::Replace => {
+                state::apply(writer, &mut self.header, &change, current)?;
+                self.counters.taken_in += 1;
+            }
+            Resolution::Keep => self.counters.superseded += 1,
+        }
+        self.note(version.dot);
+        Ok(())
+    }
+
+    pub(super) fn check_clocks(&self, now: Now, changes: &[Change]) -> Result<(), ClockAhead> {
+        let newest = changes
+            .iter()
+            .map(|change| change.entry.version.clock)
+            .max();
+        newest.map_or(Ok(()), |newest| {
+            self.clock
+                .clone()
+                .observe(newest, now.wall_ms, self.config.clock_ahead_max_ms)
+        })
+    }
+
+    pub(super) fn refuse(&mut self, peer: PeerId, reason: ClockAhead) {
+        self.counters.clocks_refused += 1;
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.last_error = Some(reason.to_string());
+        }
+        self.messages.push(Output::Refused { peer, reason });
+    }
+}

@@ -1,0 +1,187 @@
+//! The sessions of pulls, made and served, as the replica conducts them; what a pull is
+//! and why it is right stands in `pull.rs`.
+
+use super::peers::Peer;
+use super::pull::{Pulling, Serving};
+use super::{Message, Now, Output, PullChunk, Replica};
+use crate::model::{PeerId, VersionVector};
+use crate::storage::{Reader, StoreError, Writer};
+
+impl Replica {
+    pub(super) fn begin_pull(&mut self, now: Now, peer: &PeerId) {
+        if self.pulling.is_some() {
+            return;
+        }
+        match self.peers.get(peer) {
+            Some(known) if known.linked && known.pull_after <= now.elapsed => {}
+            _ => return,
+        }
+        let session = self.next_session;
+        self.next_session = session.wrapping_add(1);
+        let deadline = now.elapsed + self.config.pull_timeout;
+        self.pulling = Some(Pulling {
+            peer: peer.clone(),
+            session,
+            next_index: 0,
+            deadline,
+        });
+        self.counters.pulls_begun += 1;
+        let request = Message::PullRequest {
+            session,
+            vector: self.vector.clone(),
+        };
+        self.messages.push(Output::Send(peer.clone(), request));
+    }
+
+    pub(super) fn abandon_pull(&mut self, now: Now) {
+        if let Some(pull) = self.pulling.take() {
+            self.counters.pulls_abandoned += 1;
+            if let Some(known) = self.peers.get_mut(&pull.peer) {
+                known.pull_after = now.elapsed + self.config.pull_backoff;
+            }
+        }
+    }
+
+    pub(super) fn pulled(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        chunk: PullChunk,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        if let Err(reason) = self.check_clocks(now, &chunk.changes) {
+            self.abandon_pull(now);
+            self.refuse(peer, reason);
+            return Ok(());
+        }
+        // The changes are good whatever became of the session: on a slow link a session
+        // that was given up has brought the next one forward. Only its claim needs all.
+        for change in chunk.changes {
+            self.take_in(now, change, writer)?;
+        }
+        match &self.pulling {
+            Some(pull) if pull.peer == peer && pull.session == chunk.session => {
+                if pull.next_index != chunk.index {
+                    self.abandon_pull(now);
+                    return Ok(());
+                }
+            }
+            _ => return Ok(()),
+        }
+        match chunk.claim {
+            Some(claim) => {
+                self.check_epoch(now, &claim);
+                let changed = self.vector.merge(&claim);
+                self.changed |= !changed.is_empty();
+                self.dirty.extend(changed);
+                self.pulling = None;
+                self.counters.pulls_completed += 1;
+                let next = self.caught_up_with(&peer);
+                if let Some(next) = next {
+                    self.begin_pull(now, &next);
+                }
+            }
+            None => {
+                let session = chunk.session;
+                if let Some(pull) = &mut self.pulling {
+                    pull.next_index += 1;
+                    pull.deadline = now.elapsed + self.config.pull_timeout;
+                }
+                self.messages
+                    .push(Output::Send(peer, Message::PullMore { session }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a completed pull, tells the peer what we have now, and names a peer from
+    /// which more is to be had.
+    pub(super) fn caught_up_with(&mut self, peer: &PeerId) -> Option<PeerId> {
+        for known in self.peers.values_mut() {
+            let covered = known
+                .vector
+                .as_ref()
+                .is_some_and(|theirs| self.vector.covers(theirs));
+            if covered {
+                known.caught_up = true;
+                known.behind_in_a_row = 0;
+            }
+        }
+        self.tell_vector(peer);
+        let lacks = |known: &Peer| known.linked && !known.caught_up && known.vector.is_some();
+        self.peers
+            .iter()
+            .find(|(_, known)| lacks(known))
+            .map(|(peer, _)| peer.clone())
+    }
+
+    pub(super) fn serve_pull(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        session: u64,
+        asker: VersionVector,
+        reader: &dyn Reader,
+    ) -> Result<(), StoreError> {
+        self.check_epoch(now, &asker);
+        self.serving.retain(|pull| pull.peer != peer);
+        if self.serving.len() >= self.config.pulls_served_max {
+            self.counters.pulls_refused += 1;
+            self.messages
+                .push(Output::Send(peer, Message::Busy { session }));
+            return Ok(());
+        }
+        let deadline = now.elapsed + self.config.pull_timeout;
+        self.serving.push(Serving::begin(
+            peer.clone(),
+            session,
+            asker,
+            &self.vector,
+            deadline,
+        ));
+        for _ in 0..self.config.pull_window {
+            self.serve_more(now, &peer, session, reader)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn serve_more(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        session: u64,
+        reader: &dyn Reader,
+    ) -> Result<(), StoreError> {
+        let found = self
+            .serving
+            .iter()
+            .position(|pull| pull.peer == *peer && pull.session == session);
+        let Some(at) = found else { return Ok(()) };
+        let pull = &mut self.serving[at];
+        pull.deadline = now.elapsed + self.config.pull_timeout;
+        let chunk = pull.next_chunk(reader, &self.vector, &self.config)?;
+        if chunk.claim.is_some() {
+            self.serving.swap_remove(at);
+            self.counters.pulls_served += 1;
+        }
+        self.messages
+            .push(Output::Send(peer.clone(), Message::PullChunk(chunk)));
+        Ok(())
+    }
+
+    pub(super) fn drop_sessions(&mut self, peer: &PeerId) {
+        self.serving.retain(|pull| pull.peer != *peer);
+        if self.pulling.as_ref().is_some_and(|pull| pull.peer == *peer) {
+            self.pulling = None;
+            self.counters.pulls_abandoned += 1;
+        }
+    }
+
+    pub(super) fn tell_vector(&mut self, peer: &PeerId) {
+        let message = Message::Vector {
+            origin: self.header.origin,
+            vector: self.vector.clone(),
+        };
+        self.messages.push(Output::Send(peer.clone(), message));
+    }
+}
