@@ -47,6 +47,20 @@ pub enum AnnouncedState {
     Left,
 }
 
+impl AnnouncedState {
+    /// The name used in gossip and in the API, in kebab case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AnnouncedState::Joining => "joining",
+            AnnouncedState::CatchingUp => "catching-up",
+            AnnouncedState::Active => "active",
+            AnnouncedState::Draining => "draining",
+            AnnouncedState::Leaving => "leaving",
+            AnnouncedState::Left => "left",
+        }
+    }
+}
+
 /// The app beside a node, as the node's own probe sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppInfo {

@@ -1,9 +1,9 @@
 //! The HTTP API: all routes in one place, one file for each subject.
 //!
 //! A handler takes what it needs out of the request, makes one call, and maps the
-//! result. Every error is a [`problem::Problem`] (RFC 9457) with a `detail` that a
+//! result. Every error is a `problem::Problem` (RFC 9457) with a `detail` that a
 //! person can act on; what is behind a 500 goes to the log. Before any handler,
-//! [`guard`] turns away what a browser on some other page, or another name for this
+//! `guard` turns away what a browser on some other page, or another name for this
 //! address, might send.
 
 mod data;

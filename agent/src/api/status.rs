@@ -99,7 +99,7 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
             StatusCode::SERVICE_UNAVAILABLE,
             format!(
                 "this node is {}; `basic-agent status` tells what it waits for",
-                name(state)
+                state.as_str()
             ),
         )),
     }
@@ -150,7 +150,7 @@ fn describe(api: &Api) -> Status {
     Status {
         cluster: api.config.node.cluster.to_string(),
         own_id: api.cluster.identity().id.to_string(),
-        state: name(announced),
+        state: announced.as_str(),
         ready: announced == AnnouncedState::Active,
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: api.began.elapsed().as_secs_f64(),
@@ -203,17 +203,6 @@ impl From<&EndpointSnapshot> for Endpoint {
             ejected: known.ejected_for.is_some(),
             last_error: known.last_error.clone(),
         }
-    }
-}
-
-fn name(state: AnnouncedState) -> &'static str {
-    match state {
-        AnnouncedState::Joining => "joining",
-        AnnouncedState::CatchingUp => "catching-up",
-        AnnouncedState::Active => "active",
-        AnnouncedState::Draining => "draining",
-        AnnouncedState::Leaving => "leaving",
-        AnnouncedState::Left => "left",
     }
 }
 

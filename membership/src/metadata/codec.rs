@@ -67,7 +67,7 @@ pub(crate) fn encode(metadata: &Metadata) -> Result<Vec<(&'static str, String)>,
     };
     let labels = serde_json::to_string(&metadata.labels).expect("strings are valid JSON");
     let encoded = vec![
-        (STATE, state_name(metadata.announced).to_owned()),
+        (STATE, metadata.announced.as_str().to_owned()),
         (PROTOCOL, metadata.protocol.to_string()),
         (
             API,
@@ -84,7 +84,7 @@ pub(crate) fn encode(metadata: &Metadata) -> Result<Vec<(&'static str, String)>,
     ];
     // The state counts as the longest there is, so that a node whose metadata
     // is accepted once can go through all its states.
-    let state_len = state_name(metadata.announced).len();
+    let state_len = metadata.announced.as_str().len();
     let len: usize = encoded
         .iter()
         .map(|(key, value)| key.len() + value.len())
@@ -178,17 +178,6 @@ fn check(metadata: &Metadata) -> Result<(), MetadataError> {
         }
     }
     Ok(())
-}
-
-fn state_name(state: AnnouncedState) -> &'static str {
-    match state {
-        AnnouncedState::Joining => "joining",
-        AnnouncedState::CatchingUp => "catching-up",
-        AnnouncedState::Active => "active",
-        AnnouncedState::Draining => "draining",
-        AnnouncedState::Leaving => "leaving",
-        AnnouncedState::Left => "left",
-    }
 }
 
 fn decode_state(text: &str) -> Option<AnnouncedState> {
