@@ -131,13 +131,12 @@ impl Balancer {
         is_candidate: impl Fn(&Entry) -> bool,
     ) -> Option<&'t Arc<Entry>> {
         let candidates = || table.entries.iter().filter(|entry| is_candidate(entry));
-        let count = candidates().count();
-        if count == 0 {
-            return None;
-        }
-        let position = self.shared.chooser.choose(count)?;
-        // Another worker may have ejected one between the count and now: then take any.
-        candidates().nth(position).or_else(|| candidates().next())
+        let weights = candidates().map(|entry| entry.endpoint.weight);
+        let position = self.shared.chooser.choose(weights);
+        // Another worker may have ejected one between the choice and now: then take any.
+        position
+            .and_then(|position| candidates().nth(position))
+            .or_else(|| candidates().next())
     }
 }
 

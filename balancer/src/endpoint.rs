@@ -51,7 +51,7 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Where it listens.
     pub target: SocketAddr,
-    /// Its share relative to others, for strategies that weigh. Round robin does not.
+    /// Its share relative to others.
     pub weight: u32,
     /// Whether it runs beside this very proxy.
     pub local: bool,

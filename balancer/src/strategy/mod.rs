@@ -1,7 +1,7 @@
 //! Who is next among the endpoints that may be picked.
 //!
 //! [`Strategy`] is the setting; `Chooser` holds what a strategy remembers between picks. Each
-//! strategy has a file of its own. In: how many candidates there are. Out: which one. A strategy
+//! strategy has a file of its own. In: the weights of the candidates. Out: which one. A strategy
 //! neither knows nor decides who is a candidate; `balancer.rs` does.
 
 mod round_robin;
@@ -14,7 +14,7 @@ use round_robin::RoundRobin;
 /// How requests are spread over endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// Each endpoint in turn, whatever its weight.
+    /// Each endpoint in turn, as often as its weight says.
     #[default]
     RoundRobin,
 }
@@ -66,10 +66,11 @@ impl Chooser {
         }
     }
 
-    /// The position of the next endpoint among `candidates`; `None` if there are none.
-    pub(crate) fn choose(&self, candidates: usize) -> Option<usize> {
+    /// The position of the next endpoint among candidates with these weights; `None` if there are
+    /// none.
+    pub(crate) fn choose(&self, weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
         match self {
-            Chooser::RoundRobin(round_robin) => round_robin.choose(candidates),
+            Chooser::RoundRobin(round_robin) => round_robin.choose(weights),
         }
     }
 }
