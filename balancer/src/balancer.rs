@@ -221,6 +221,10 @@ pub struct EndpointSnapshot {
     pub ejections: u64,
     /// How much longer it is ejected, if it is.
     pub ejected_for: Option<Duration>,
+    /// Connections in a row that could not be opened, up to now; 0 once it has answered.
+    pub failing: u32,
+    /// How long ago the first of these failed.
+    pub failing_for: Option<Duration>,
     /// What its latest failure said.
     pub last_error: Option<String>,
 }
@@ -234,6 +238,7 @@ impl EndpointSnapshot {
     fn new(entry: &Entry, now: Instant) -> Self {
         let counters = &entry.learned.counters;
         let ejected_until = entry.learned.health.ejected_until(now);
+        let trouble = entry.learned.health.trouble();
         Self {
             endpoint: entry.endpoint.clone(),
             in_flight: counters.in_flight.value(),
@@ -243,6 +248,8 @@ impl EndpointSnapshot {
             connect_failures: counters.connect_failures.value(),
             ejections: counters.ejections.value(),
             ejected_for: ejected_until.map(|until| until.saturating_duration_since(now)),
+            failing: trouble.map_or(0, |trouble| trouble.failures),
+            failing_for: trouble.map(|trouble| now.saturating_duration_since(trouble.since)),
             last_error: counters.last_error(),
         }
     }

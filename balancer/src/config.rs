@@ -97,6 +97,10 @@ pub struct Timeouts {
     pub client_idle: Duration,
     /// Opening a connection to an endpoint. Default 1 s.
     pub connect: Duration,
+    /// A connected endpoint whose host acknowledges nothing: the network to it is cut, or the host
+    /// is dead. A slow endpoint on a living host is not meant, its host goes on to acknowledge.
+    /// Longer than a bad network takes to lose a packet and its first repeats. Default 4 s.
+    pub unheard: Duration,
     /// From the last byte of the request taken by the endpoint to the end of its response head.
     /// Default 60 s.
     pub response_head: Duration,
@@ -110,6 +114,7 @@ impl Default for Timeouts {
             client_head: Duration::from_secs(10),
             client_idle: Duration::from_secs(75),
             connect: Duration::from_secs(1),
+            unheard: Duration::from_secs(4),
             response_head: Duration::from_secs(60),
             body_idle: Duration::from_secs(60),
         }

@@ -28,7 +28,24 @@ pub(crate) struct Ejection {
     pub(crate) duration: Duration,
 }
 
+/// Connections that could not be opened since the endpoint answered last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) failures: u32,
+    /// When the first of them failed.
+    pub(crate) since: Instant,
+}
+
 impl Health {
+    /// The failures since the last answer, if there are any.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
+        let failures = self.lock();
+        Some(Trouble {
+            failures: failures.consecutive,
+            since: failures.since?,
+        })
+    }
+
     /// Whether the endpoint is to be left out at `now`.
     pub(crate) fn is_ejected(&self, now: Instant) -> bool {
         self.troubled.load(Ordering::Relaxed) && self.lock().is_ejected(now)
@@ -80,6 +97,7 @@ impl Health {
 #[derive(Debug, Default)]
 struct Failures {
     consecutive: u32,
+    since: Option<Instant>,
     ejections: u32,
     ejected_until: Option<Instant>,
     /// An ejection ran out, and one request is trying the endpoint.
@@ -105,6 +123,7 @@ impl Failures {
         config: &EjectionConfig,
     ) -> Option<Ejection> {
         self.consecutive = self.consecutive.saturating_add(1);
+        self.since.get_or_insert(now);
         // Requests that were under way when it was ejected report the same incident once more.
         let same_incident = self.is_ejected(now) && !self.on_trial;
         if same_incident || self.consecutive < config.connect_failures.max(1) {
@@ -140,6 +159,26 @@ mod tests {
         assert_eq!(health.record_connect_failure(now, &CONFIG), None);
         assert!(health.record_connect_failure(now, &CONFIG).is_some());
         health
+    }
+
+    #[test]
+    fn trouble_begins_with_the_first_failure_and_ends_with_an_answer() {
+        let now = Instant::now();
+        let health = Health::default();
+        assert_eq!(health.trouble(), None);
+        for second in 0..3 {
+            health.record_connect_failure(now + Duration::from_secs(second), &CONFIG);
+        }
+        let trouble = health.trouble();
+        assert_eq!(
+            trouble,
+            Some(Trouble {
+                failures: 3,
+                since: now
+            })
+        );
+        health.record_answer();
+        assert_eq!(health.trouble(), None);
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Sender {
                 return Ok((upstream, true));
             }
         }
-        match Upstream::connect(target, self.config.timeouts.connect).await {
+        match Upstream::connect(target, &self.config.timeouts).await {
             Ok(upstream) => {
                 self.metrics.upstream_connects.add_one();
                 Ok((upstream, false))

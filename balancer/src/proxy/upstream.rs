@@ -21,10 +21,11 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use super::request_body::RequestBody;
+use crate::config::Timeouts;
 
 /// Most bytes of a response head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -50,13 +51,18 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// Connects to `target` within `limit`.
-    pub(super) async fn connect(target: SocketAddr, limit: Duration) -> Result<Self, ConnectError> {
+    /// Connects to `target` in the time that is allowed for it.
+    pub(super) async fn connect(
+        target: SocketAddr,
+        timeouts: &Timeouts,
+    ) -> Result<Self, ConnectError> {
+        let limit = timeouts.connect;
         let stream = tokio::time::timeout(limit, TcpStream::connect(target))
             .await
             .map_err(|_| ConnectError::TimedOut(limit))?
             .map_err(ConnectError::Refused)?;
         stream.set_nodelay(true).map_err(ConnectError::Refused)?;
+        end_when_unheard(&stream, timeouts.unheard).map_err(ConnectError::Refused)?;
         let socket = SharedSocket(Rc::new(RefCell::new(TokioIo::new(stream))));
         let (sender, connection) = http1::Builder::new()
             .max_header_size(HEAD_BYTES_MAX)
@@ -100,6 +106,24 @@ impl Upstream {
     }
 }
 
+/// Lets the kernel end the connection when the other host acknowledges nothing for so long.
+///
+/// Without this, a request that is at a host which then vanishes waits for its response as if the
+/// endpoint were slow. Data that was sent is repeated and has to be acknowledged in time
+/// (TCP_USER_TIMEOUT, RFC 5482); while nothing is under way, probes take its place.
+fn end_when_unheard(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    // The kernel counts probes in whole seconds, and refuses none.
+    let second = Duration::from_secs(1);
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new()
+        .with_time((limit / 2).max(second))
+        .with_interval((limit / 4).max(second));
+    socket.set_tcp_keepalive(&probes)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(limit))?;
+    Ok(())
+}
+
 /// A socket with two owners on one thread.
 #[derive(Clone)]
 struct SharedSocket(Rc<RefCell<TokioIo<TcpStream>>>);
@@ -141,5 +165,30 @@ impl Write for SharedSocket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_is_told_how_long_a_silent_host_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        end_when_unheard(&stream, Duration::from_secs(8)).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(4));
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            Duration::from_secs(2)
+        );
+        let limit = socket.tcp_user_timeout().unwrap();
+        assert_eq!(limit, Some(Duration::from_secs(8)));
     }
 }
