@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use basic_balancer::probe::{Probe, ProbeHandle};
 use basic_balancer::{Balancer, Proxy, RunningProxy};
-use basic_membership::{AnnouncedState, Cluster, GossipKey, Identity, Keyring};
+use basic_membership::{AnnouncedState, Cluster, Identity};
 use basic_sync::net::Handle;
 use basic_sync::storage::RedbStorage;
 use tokio::net::TcpListener;
@@ -31,11 +31,14 @@ use tracing::{error, info, warn};
 use crate::api::{self, Api};
 use crate::config::{Config, Loaded, PeerSecret};
 use crate::error::RunError;
-use crate::peer_port::{
-    self, Connector, Credentials, Limits, PeerKeys, PeerPort, Protocol, Routes,
-};
+use crate::events::{Events, StopReason};
+use crate::keys::OpenedKeys;
+use crate::operations::{self, ConflictLatch, Operations, Removed};
+use crate::peer_port::{self, Connector, Credentials, Limits, PeerPort, Protocol, Routes};
+use crate::records::Records;
+use crate::servers::{self, Registry};
 use crate::tasks::Tasks;
-use crate::wiring::{health, journal, peers, readiness, routing, settings};
+use crate::wiring::{health, peers, readiness, routing, settings};
 
 /// Memory for pages of the store.
 const STORE_CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -77,18 +80,28 @@ pub async fn run(loaded: Loaded, secret: PeerSecret) -> Result<(), RunError> {
     };
 
     // Given up where it stands when the agent is told to stop.
+    let mut removed = None;
     let outcome = {
         let mut activation = pin!(agent.activation());
+        let mut removal = pin!(agent.removal());
         let mut active = false;
         loop {
             tokio::select! {
                 () = &mut activation, if !active => active = true,
                 name = signals.next() => {
                     info!(signal = name, "stopping");
+                    agent.events.stopping(&StopReason::Signal(name));
                     break Ok(());
                 }
                 _ = stopping.wait_for(|stop| *stop) => {
                     info!("asked to leave; stopping");
+                    agent.events.stopping(&StopReason::Asked);
+                    break Ok(());
+                }
+                by = &mut removal => {
+                    info!(by = by.order.by, why = by.order.why, "removed from the cluster; leaving in order");
+                    agent.events.stopping(&StopReason::Removed);
+                    removed = Some(by);
                     break Ok(());
                 }
                 ended = agent.tasks.ended() => break Err(ended),
@@ -97,10 +110,16 @@ pub async fn run(loaded: Loaded, secret: PeerSecret) -> Result<(), RunError> {
     };
     if let Err(error) = &outcome {
         error!(%error, "stopping");
+        agent
+            .events
+            .stopping(&StopReason::Defect(error.to_string()));
     }
     tokio::select! {
         () = agent.stop() => {}
         name = signals.next() => warn!(signal = name, "stopping at once: a second signal came"),
+    }
+    if let Some(removed) = removed {
+        warn!("{removed}");
     }
     Ok(outcome?)
 }
@@ -114,8 +133,7 @@ struct Opened {
     proxy: Proxy,
     udp: std::net::UdpSocket,
     peers: peer_port::Listener,
-    credentials: Credentials,
-    keyring: Keyring,
+    keys: OpenedKeys,
     app: SocketAddr,
 }
 
@@ -149,10 +167,7 @@ impl Opened {
         let proxy = Proxy::bind(config.proxy.listen, balancer.clone(), proxy_config)?;
         let (udp, peers) = PeerPort::bind(config.peer.listen)?.into_parts();
 
-        let keys = PeerKeys::derive(secret.expose().as_bytes());
-        let cluster = config.node.cluster.as_str();
-        let credentials = Credentials::from_keys(&keys, cluster, identity.id.as_str())?;
-        let keyring = Keyring::new(GossipKey::from_bytes(keys.gossip_key()));
+        let keys = OpenedKeys::open(config, identity.id.as_str(), secret)?;
         let app = settings::app_address(config).await?;
         Ok(Self {
             store,
@@ -162,8 +177,7 @@ impl Opened {
             proxy,
             udp,
             peers,
-            credentials,
-            keyring,
+            keys,
             app,
         })
     }
@@ -174,6 +188,8 @@ struct Agent {
     config: Config,
     cluster: Cluster,
     replica: Handle,
+    records: Records,
+    events: Events,
     proxy: RunningProxy,
     probe: ProbeHandle,
     tasks: Tasks,
@@ -199,15 +215,15 @@ impl Agent {
             proxy,
             udp,
             peers,
-            credentials,
-            keyring,
+            keys,
             app,
         } = opened;
         let node = identity.id.clone();
         let advertised = config.peer.advertised(peers.address());
         let api_address = api.local_addr().unwrap_or(config.api.listen);
 
-        let connector = Connector::new(&credentials, Connector::TIMEOUT_DEFAULT)?;
+        let credentials = keys.credentials.clone();
+        let connector = Connector::new(&credentials, Connector::TIMEOUT_DEFAULT);
         let mut routes = Routes::new();
         let incoming_sync = routes.serve(Protocol::Sync, INCOMING_WAITING);
         let incoming_gossip = routes.serve(Protocol::Gossip, INCOMING_WAITING);
@@ -218,6 +234,17 @@ impl Agent {
             Arc::new(store),
             settings::replication(&config, node.as_str()),
             replication_connector,
+        )?;
+        let (records, signalling) = Records::new(replica.clone());
+        if let Some(removed) = operations::apply::own_removal(&records, &identity)? {
+            return Err(removed.into());
+        }
+        tasks.spawn("changes of records", signalling);
+        let (events, events_background) = Events::open(
+            &config.node.data_dir,
+            &config.events,
+            &identity,
+            SystemTime::now(),
         )?;
         tasks.spawn(
             "replication from peers",
@@ -235,10 +262,14 @@ impl Agent {
             closed.clone(),
         );
         tasks.spawn("peer port", serving);
+        if let Some(files) = keys.certificate_files.clone() {
+            let watching = peer_port::watch_files(keys.credentials.clone(), files);
+            tasks.spawn("certificate files", watching);
+        }
         let origin = replica.status().borrow().origin;
         let cluster = Cluster::join(
             settings::membership(&config, identity, advertised)?,
-            keyring,
+            keys.keyring.clone(),
             udp,
             settings::metadata(&config, &origin.to_string(), api_address),
             Some(large_frames),
@@ -252,10 +283,27 @@ impl Agent {
             let replica = replica.clone();
             async move { replica.stopped().await }
         });
-        tasks.spawn("membership events", journal::log_events(cluster.events()));
+        operations::apply::apply(&cluster, &records)?;
+        tasks.spawn(
+            "decisions of operators",
+            operations::apply::keep_applying(cluster.clone(), records.clone()),
+        );
+        let latch = ConflictLatch::new(cluster.clone(), replica.clone());
+        tasks.spawn("two nodes with one id", latch.clone().watch(advertised));
+        let (writing, recording, telling) =
+            events_background.into_tasks(&events, &cluster, records.clone());
+        tasks.spawn("journal of events", writing);
+        tasks.spawn("events", recording);
+        tasks.spawn("hooks", telling);
+        let (registry, following) = Registry::new(records.clone(), proxy.local_addr());
+        tasks.spawn("servers without an agent", following);
+        tasks.spawn(
+            "probes of servers without an agent",
+            servers::prober::run(registry.clone(), cluster.clone(), settings::pace(&config)),
+        );
         tasks.spawn(
             "endpoints",
-            routing::feed_balancer(cluster.clone(), balancer.clone()),
+            routing::feed_balancer(cluster.clone(), registry.clone(), balancer.clone()),
         );
         tasks.spawn(
             "replication peers",
@@ -271,6 +319,10 @@ impl Agent {
         readiness::discover(&config, advertised, &cluster, &replica).await;
         let proxy = proxy.run()?;
 
+        let operations = Operations::new(cluster.clone(), records.clone(), balancer.clone(), latch);
+        let audit = operations.audit().clone();
+        let keys = keys.run(cluster.clone(), records.clone(), audit);
+        tasks.spawn("keys", keys.clone().follow());
         let api_state = Api::new(api::Parts {
             config: config.clone(),
             cluster: cluster.clone(),
@@ -280,6 +332,11 @@ impl Agent {
             proxy_address: proxy.local_addr(),
             app_health: probe.watch(),
             peer_port: peer_statistics,
+            events: events.clone(),
+            records: records.clone(),
+            operations,
+            keys,
+            registry,
             stop,
             began,
         });
@@ -289,6 +346,8 @@ impl Agent {
             config,
             cluster,
             replica,
+            records,
+            events,
             proxy,
             probe,
             tasks,
@@ -310,6 +369,11 @@ impl Agent {
         }
     }
 
+    /// Waits until an operator removes this node.
+    fn removal(&self) -> impl Future<Output = Removed> + use<> {
+        operations::apply::removed_meanwhile(self.cluster.clone(), self.records.clone())
+    }
+
     /// Stops in order. Nothing that was acknowledged is lost, at whatever point it is
     /// cut off; every wait has an end.
     async fn stop(mut self) {
@@ -326,7 +390,7 @@ impl Agent {
                 "requests were cut off: they took too long to end"
             );
         }
-        self.replica.refuse_writes();
+        self.replica.end_writes();
         if !self.replica.flush(FLUSH_MAX).await {
             warn!(
                 "this node's last writes are not on the disks of its peers; they get them when it returns"
@@ -347,6 +411,7 @@ impl Agent {
         if timeout(CLOSE_MAX, self.replica.shutdown()).await.is_err() {
             warn!("the store does not close: its disk does not answer");
         }
+        self.events.close().await;
         self.tasks.stop().await;
         info!("stopped");
     }

@@ -49,9 +49,12 @@ pub enum RunError {
     /// The peer port's address.
     #[error(transparent)]
     BindPeerPort(#[from] peer_port::BindError),
-    /// The certificates.
-    #[error("the certificates cannot be made")]
-    Credentials(#[from] peer_port::CredentialsError),
+    /// The keys and certificates.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::OpenKeysError),
+    /// A webhook that cannot be called.
+    #[error(transparent)]
+    Webhook(#[from] crate::events::TlsError),
     /// Membership.
     #[error("membership cannot start")]
     Join(#[from] basic_membership::JoinError),
@@ -63,6 +66,12 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// An operator removed this node.
+    #[error(transparent)]
+    Removed(#[from] crate::operations::Removed),
+    /// The agents' own records.
+    #[error("the decisions of operators cannot be read")]
+    Records(#[from] crate::records::RecordError),
     /// The signals.
     #[error("the agent cannot listen for signals")]
     Signals(#[source] io::Error),

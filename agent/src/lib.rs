@@ -7,6 +7,12 @@
 //! - [`wiring`]: what one crate says, in the words of another.
 //! - [`api`]: the HTTP API, all routes in one place.
 //! - [`peer_port`]: the one port other hosts need, and all of TLS.
+//! - [`operations`]: what operators decide about nodes, and the record of who did it.
+//! - [`records`]: the agents' own documents in the replicated store.
+//! - [`doctor`]: what keeps an agent from running well; [`host`]: what the machine allows.
+//! - [`events`]: what happened, why, and how that is known; kept, served, and told to hooks.
+//! - [`servers`]: servers without an agent beside them.
+//! - [`keys`]: the secrets of the cluster, their rotation, the join token.
 //! - [`config`]: what is wanted. [`telemetry`]: what happens. [`cli`]: the command line.
 //! - [`tasks`]: background tasks, by name. [`error`]: why an agent does not run.
 
@@ -16,8 +22,16 @@ pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod error;
+pub mod events;
+pub mod host;
+pub mod keys;
+mod names;
+pub mod operations;
 pub mod peer_port;
+pub mod records;
+pub mod servers;
 pub mod tasks;
 pub mod telemetry;
 pub mod wiring;

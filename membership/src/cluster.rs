@@ -12,12 +12,12 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::thread;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::config::Config;
-use crate::diagnostics::Diagnostics;
 use crate::diagnostics::journal::Journal;
+use crate::diagnostics::{Diagnostics, IdentityConflict};
+use crate::directive::Directives;
 use crate::error::{JoinError, LeaveError, MetadataError};
 use crate::event::{EVENTS_BUFFERED, Event, EventStream};
 use crate::gossip::{Command, Desired, Driver, DriverChannels, Shared};
@@ -26,7 +26,9 @@ use crate::identity::Identity;
 use crate::leave::LeaveReport;
 use crate::member::Members;
 use crate::metadata::Metadata;
+use crate::roster::RosterEntry;
 use crate::seeds::Seeds;
+use crate::transport::datagrams::Datagrams;
 use crate::transport::endpoint::{Endpoint, EndpointConfig};
 use crate::transport::keyring::Keyring;
 use crate::transport::large_frames::LargeFrameLink;
@@ -61,30 +63,75 @@ impl Cluster {
         metadata: Metadata,
         link: Option<LargeFrameLink>,
     ) -> Result<Cluster, JoinError> {
-        config.check()?;
-        metadata.check().map_err(JoinError::Metadata)?;
-        let seeds = Seeds::parse(&config.seeds)?;
         let failed = |what| move |source| JoinError::Start { what, source };
+        let (cluster, start, running) = Cluster::prepare(config, keyring, metadata, link)?;
         socket
             .set_nonblocking(true)
             .map_err(failed("making the socket non-blocking"))?;
+        let gossip = GossipThread { start, socket };
+        let (ready, started) = oneshot::channel();
+        thread::Builder::new()
+            .name("basic-gossip".to_owned())
+            .spawn(move || {
+                gossip.run(ready);
+                // Dropped last: by then the socket is closed.
+                drop(running);
+            })
+            .map_err(failed("starting the gossip thread"))?;
+        match started.await {
+            Ok(Ok(())) => Ok(cluster),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(JoinError::Protocol {
+                reason: "the gossip thread ended".to_owned(),
+            }),
+        }
+    }
 
-        let journal = Arc::new(Journal::default());
-        let shared = Arc::new(Shared {
-            members: ArcSwap::default(),
-            changes: watch::channel(Arc::default()).0,
-            journal: Arc::clone(&journal),
+    /// Joins on the runtime and the clock of a test instead of a thread of its
+    /// own.
+    #[cfg(test)]
+    pub(crate) async fn join_here(
+        config: Config,
+        keyring: Keyring,
+        datagrams: impl Datagrams,
+        metadata: Metadata,
+        link: Option<LargeFrameLink>,
+    ) -> Result<Cluster, JoinError> {
+        let (cluster, start, running) = Cluster::prepare(config, keyring, metadata, link)?;
+        let driver = start.driver(datagrams).await?;
+        tokio::spawn(async move {
+            driver.run().await;
+            drop(running);
         });
+        Ok(cluster)
+    }
+
+    /// Checks everything that can be checked, and makes the handle and what moves
+    /// to the gossip thread. When the third is dropped, gossip has stopped.
+    fn prepare(
+        config: Config,
+        keyring: Keyring,
+        metadata: Metadata,
+        link: Option<LargeFrameLink>,
+    ) -> Result<(Cluster, Start, watch::Sender<()>), JoinError> {
+        config.check()?;
+        metadata.check().map_err(JoinError::Metadata)?;
+        let seeds = Seeds::parse(&config.seeds)?;
+        let journal = Arc::new(Journal::default());
+        let shared = Arc::new(Shared::new(Arc::clone(&journal)));
         let (events, _) = broadcast::channel(EVENTS_BUFFERED);
         let (desired, _) = watch::channel(Desired {
-            metadata,
+            metadata: Metadata {
+                joined: config.identity.joined,
+                keys: keyring.installed(),
+                ..metadata
+            },
             revision: 0,
             leaving: false,
         });
         let (applied, applied_changes) = watch::channel(0);
         let (commands, command_queue) = mpsc::channel(COMMANDS_BUFFERED);
         let (running, ended) = watch::channel(());
-        let (ready, started) = oneshot::channel();
 
         let cluster = Cluster {
             identity: config.identity.clone(),
@@ -112,28 +159,13 @@ impl Cluster {
             link,
             journal,
         };
-        let start = GossipThread {
+        let start = Start {
             config,
             seeds,
-            socket,
             endpoint,
             channels,
         };
-        thread::Builder::new()
-            .name("basic-gossip".to_owned())
-            .spawn(move || {
-                start.run(ready);
-                // Dropped last: by then the socket is closed.
-                drop(running);
-            })
-            .map_err(failed("starting the gossip thread"))?;
-        match started.await {
-            Ok(Ok(())) => Ok(cluster),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(JoinError::Protocol {
-                reason: "the gossip thread ended".to_owned(),
-            }),
-        }
+        Ok((cluster, start, running))
     }
 
     /// Who this node is. The incarnation is the one it joined with; a restart of
@@ -184,6 +216,9 @@ impl Cluster {
             }
             let mut next = desired.metadata.clone();
             change(&mut next);
+            // These two are this crate's to say.
+            next.joined = desired.metadata.joined;
+            next.keys.clone_from(&desired.metadata.keys);
             let changed = next != desired.metadata;
             outcome = next.check().map(|()| desired.revision + u64::from(changed));
             if outcome.is_ok() && changed {
@@ -208,6 +243,42 @@ impl Cluster {
     /// What was counted, refused and noticed.
     pub fn diagnostics(&self) -> Diagnostics {
         self.shared.journal.snapshot()
+    }
+
+    /// Puts the operators' decisions in force here: these, and no others. Returns
+    /// at once; the members follow within the same round of gossip. What is the
+    /// same as before changes nothing. May be called at any time; a decision about
+    /// a node that is not known yet waits for it.
+    ///
+    /// Where a decision removes this very node, [`Cluster::members`] shows it as
+    /// [`MemberState::Removed`](crate::MemberState::Removed), and nothing else
+    /// happens here: to leave and to stop is the caller's part.
+    pub fn set_directives(&self, directives: Directives) {
+        self.shared.directives.send_if_modified(|before| {
+            let changed = **before != directives;
+            if changed {
+                *before = Arc::new(directives);
+            }
+            changed
+        });
+    }
+
+    /// The decisions in force.
+    pub fn directives(&self) -> Arc<Directives> {
+        Arc::clone(&self.shared.directives.borrow())
+    }
+
+    /// Every member ever seen and not removed, in the order of their ids, also
+    /// those that gossip has forgotten; this node among them.
+    pub fn roster(&self) -> Vec<RosterEntry> {
+        self.shared.roster().iter().cloned().collect()
+    }
+
+    /// Whether another living process announces this node's id, and where its
+    /// frames come from. Shows the present: `None` again once the other has been
+    /// silent for a while. Wakes when another process takes its place, or none.
+    pub fn identity_conflict(&self) -> watch::Receiver<Option<IdentityConflict>> {
+        self.shared.conflict.subscribe()
     }
 
     /// Leaves the cluster: announces `leaving` and then `left` to every live
@@ -253,13 +324,30 @@ impl fmt::Debug for Cluster {
 /// Commands that wait; there are three callers at most.
 const COMMANDS_BUFFERED: usize = 8;
 
-/// Everything that moves to the gossip thread.
-struct GossipThread {
+/// What gossip is started with, but the network.
+struct Start {
     config: Config,
     seeds: Seeds,
-    socket: UdpSocket,
     endpoint: EndpointConfig,
     channels: DriverChannels,
+}
+
+impl Start {
+    async fn driver(self, datagrams: impl Datagrams) -> Result<Driver, JoinError> {
+        let keyring = self.endpoint.keyring.clone();
+        let endpoint = Arc::new(Endpoint::new(datagrams, self.endpoint));
+        Driver::start(self.config, self.seeds, endpoint, &keyring, self.channels)
+            .await
+            .map_err(|error| JoinError::Protocol {
+                reason: format!("{error:#}"),
+            })
+    }
+}
+
+/// Everything that moves to the gossip thread.
+struct GossipThread {
+    start: Start,
+    socket: UdpSocket,
 }
 
 impl GossipThread {
@@ -293,12 +381,7 @@ impl GossipThread {
                 what: "handing the socket to the runtime",
                 source,
             })?;
-        let endpoint = Arc::new(Endpoint::new(udp, self.endpoint));
-        Driver::start(self.config, self.seeds, endpoint, self.channels)
-            .await
-            .map_err(|error| JoinError::Protocol {
-                reason: format!("{error:#}"),
-            })
+        self.start.driver(udp).await
     }
 }
 

@@ -7,6 +7,7 @@
 //! checks the whole.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::JoinError;
@@ -50,6 +51,10 @@ pub struct Config {
     /// After a stall, nobody is called failed for this long: the heartbeats that
     /// arrived meanwhile are read first. Default 2 s.
     pub stall_hold: Duration,
+    /// Where to keep the roster, the file of all members ever seen; its
+    /// addresses serve as seeds where the configured ones are silent. `None`, the
+    /// default, remembers nobody over a restart.
+    pub roster: Option<PathBuf>,
     /// How long [`Cluster::leave`](crate::Cluster::leave) waits, for each of the
     /// two states it announces, until every live peer has confirmed. Default 1 s.
     pub leave_timeout: Duration,
@@ -72,6 +77,7 @@ impl Config {
             deletion_grace: Duration::from_secs(15 * 60),
             stall_threshold: Duration::from_millis(500),
             stall_hold: Duration::from_secs(2),
+            roster: None,
             leave_timeout: Duration::from_secs(1),
         }
     }

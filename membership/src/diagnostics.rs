@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::ClockOffset;
 use crate::identity::Incarnation;
 use crate::name::{ClusterName, NodeId};
 
@@ -42,6 +43,8 @@ pub enum RejectReason {
     Replayed,
     /// It was meant for another node.
     Misaddressed,
+    /// Its sender advertises the peer address of another node that is heard.
+    AddressTaken,
     /// It was made with the key, and breaks the rules of the protocol.
     Faulty,
 }
@@ -58,7 +61,8 @@ pub struct Rejection {
     pub sender: Option<NodeId>,
     /// The cluster of the last one's sender, where it is another than ours.
     pub cluster: Option<ClusterName>,
-    /// The rule it broke, for [`RejectReason::Faulty`].
+    /// The rule it broke, for [`RejectReason::Faulty`]; the address, for
+    /// [`RejectReason::AddressTaken`].
     pub detail: Option<String>,
     /// How many there were.
     pub count: u64,
@@ -107,6 +111,14 @@ impl fmt::Display for Rejection {
                     "a datagram of agent {sender}, from {source}, was meant for another node"
                 )
             }
+            RejectReason::AddressTaken => {
+                let address = self.detail.as_deref().unwrap_or("an address");
+                write!(
+                    f,
+                    "agent {sender} at {source} advertises {address}, which is the peer port of \
+                     another node; give it a [peer] advertise of its own"
+                )
+            }
             RejectReason::Faulty => {
                 let detail = self.detail.as_deref().unwrap_or("it breaks the protocol");
                 write!(
@@ -135,6 +147,8 @@ pub struct Counters {
     pub large_frames_received: u64,
     /// Frames that neither path would take.
     pub frames_dropped: u64,
+    /// Exchanges that other nodes began with this one.
+    pub exchanges_received: u64,
     /// Frames refused, by reason.
     pub rejected: BTreeMap<RejectReason, u64>,
     /// Members that peers named and that there was no room for.
@@ -158,6 +172,26 @@ pub struct IdentityConflict {
     pub last: SystemTime,
 }
 
+/// A node id under which several processes live, as a third node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContestedId {
+    /// The id.
+    pub id: NodeId,
+    /// Those who use it, in the order of their incarnations; the last one counts.
+    pub claimants: Vec<Claimant>,
+    /// Since when this node has seen more than one alive.
+    pub since: SystemTime,
+}
+
+/// One of several processes with the same node id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimant {
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// The address of its peer port.
+    pub address: SocketAddr,
+}
+
 /// A snapshot for people.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Diagnostics {
@@ -173,6 +207,17 @@ pub struct Diagnostics {
     pub removals_held: bool,
     /// Seeds, given by address, that have never answered.
     pub silent_seeds: Vec<SocketAddr>,
+    /// Seeds, given by name, whose name does not resolve now, and why.
+    pub unresolved_seeds: BTreeMap<String, String>,
     /// Another process that announces this node's id.
     pub identity_conflict: Option<IdentityConflict>,
+    /// Ids of other nodes that more than one live process uses.
+    pub contested: Vec<ContestedId>,
+    /// The median of all live members' clocks minus this node's.
+    pub clock_offset_median: Option<ClockOffset>,
+    /// How long ago another node last began an exchange with this one, which
+    /// proves that the advertised address is reached; `None` if none ever did.
+    pub last_inbound: Option<Duration>,
+    /// What is wrong with the roster's file, in a sentence.
+    pub roster_problem: Option<String>,
 }

@@ -100,6 +100,42 @@ pub enum IdentityError {
     },
 }
 
+/// Why the roster was not read or not written. Membership goes on without it.
+#[derive(Debug, Error)]
+pub(crate) enum RosterError {
+    /// The file exists and could not be read or moved aside.
+    #[error("the roster {} cannot be read; check its permissions", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is damaged and was moved aside.
+    #[error(
+        "the roster {} is damaged ({what}) and was moved to {}; nothing is lost but addresses to \
+         look for the cluster at, which come again when any seed answers",
+        path.display(),
+        aside.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where it is now.
+        aside: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The file could not be written durably; it is as it was before.
+    #[error("the roster {} cannot be written; check free space and permissions", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
 /// Why gossip could not be started.
 #[derive(Debug, Error)]
 pub enum JoinError {

@@ -6,9 +6,11 @@
 //! how many ([`Lagged`]), after which [`Cluster::members`](crate::Cluster::members)
 //! is the way to the present. Nothing in here waits for a reader.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::broadcast;
 
@@ -32,6 +34,35 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// Who or what brought a member to another state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The node itself, which announced it.
+    Announced,
+    /// An operator, who decided it.
+    Operator,
+    /// Its heartbeats, heard here or missed.
+    Heard,
+}
+
+impl Cause {
+    /// The name used in the API, in kebab case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Announced => "announced",
+            Cause::Operator => "operator",
+            Cause::Heard => "heard",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventKind {
@@ -42,12 +73,32 @@ pub enum EventKind {
     },
     /// Its metadata changed, other than its announced state.
     Updated,
-    /// It announced another state while running.
+    /// It went to another state, in a way that none of the other kinds names.
     StateChanged {
         /// The state before.
         from: MemberState,
         /// The state now.
         to: MemberState,
+        /// Who or what brought it there.
+        cause: Cause,
+    },
+    /// This node has begun to doubt that it lives. Nothing else changes: it
+    /// keeps its traffic, and either fails or is heard again.
+    Suspected {
+        /// The state before.
+        from: MemberState,
+        /// How long ago its heartbeat last advanced.
+        heartbeat_age: Option<Duration>,
+        /// That age in mean intervals between its heartbeats.
+        phi: Option<f64>,
+        /// Whether it would have failed, were failures not held back because
+        /// this node itself had stalled.
+        held: bool,
+    },
+    /// An operator has removed it.
+    Removed {
+        /// The state before.
+        from: MemberState,
     },
     /// Its heartbeats stopped without an announcement.
     Failed {

@@ -3,38 +3,46 @@
 //! [`Driver`] is that task. It runs on a thread and a runtime of its own, so
 //! that nothing the agent does can delay a heartbeat; chitchat's task runs beside
 //! it. What can happen to it are the arms of one `select!`: its tick, news from
-//! chitchat, changed metadata of this node, a resolved seed, a command, and the
-//! end of chitchat. It reads chitchat's state, lets [`View`] conclude, and
+//! chitchat, changed metadata of this node, decisions of operators, changed keys,
+//! a resolved seed, a command, and the end of chitchat. It reads chitchat's state, lets [`View`] conclude, and
 //! publishes. If chitchat panics, which no message should bring about, the
 //! driver says so and starts it again under a new incarnation; the members stay
 //! as they were until they were heard again or had time to be.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::Config;
+use crate::diagnostics::IdentityConflict;
 use crate::diagnostics::journal::{Journal, Observed};
+use crate::directive::Directives;
 use crate::event::{Event, EventKind};
 use crate::heartbeat::Moment;
-use crate::identity::Incarnation;
 use crate::leave::{LeaveReport, Rollcall};
 use crate::member::Members;
 use crate::metadata::{AnnouncedState, Metadata};
 use crate::name::NodeId;
+use crate::roster::Roster;
 use crate::seeds::{self, Seeds};
 use crate::stall::StallGuard;
 use crate::transport::endpoint::Endpoint;
-use crate::view::{Observation, View};
+use crate::transport::keyring::{KeyId, Keyring};
+use crate::view::{Observation, Settings, View};
 
+mod memory;
+mod neighbourhood;
 mod protocol;
+mod restart;
 
+use memory::Memory;
+use neighbourhood::Neighbourhood;
 use protocol::Protocol;
 
 /// What this node wants to announce. Each change raises the revision.
@@ -55,12 +63,34 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// What the driver publishes; read by any number of handles.
+/// What the driver publishes, read by any number of handles, and the decisions
+/// that these hand in.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) members: ArcSwap<Members>,
     pub(crate) changes: watch::Sender<Arc<Members>>,
+    pub(crate) conflict: watch::Sender<Option<IdentityConflict>>,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) directives: watch::Sender<Arc<Directives>>,
+    roster: Mutex<Roster>,
+}
+
+impl Shared {
+    pub(crate) fn new(journal: Arc<Journal>) -> Shared {
+        Shared {
+            members: ArcSwap::default(),
+            changes: watch::channel(Arc::default()).0,
+            conflict: watch::channel(None).0,
+            journal,
+            directives: watch::channel(Arc::default()).0,
+            roster: Mutex::default(),
+        }
+    }
+
+    /// Locked for a moment at a time, never while waiting.
+    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The ends of the channels that the driver holds.
@@ -80,10 +110,9 @@ pub(crate) struct Driver {
     protocol: Protocol,
     view: View,
     stall: StallGuard,
-    started: Instant,
     relearn_until: Instant,
-    silent_seeds: BTreeSet<SocketAddr>,
-    rival: Option<Incarnation>,
+    neighbourhood: Neighbourhood,
+    memory: Memory,
     renounced: Option<Instant>,
 
     shared: Arc<Shared>,
@@ -92,7 +121,8 @@ pub(crate) struct Driver {
     desired_changes: watch::Receiver<Desired>,
     applied: watch::Sender<u64>,
     commands: mpsc::Receiver<Command>,
-    alone: watch::Sender<bool>,
+    directives: watch::Receiver<Arc<Directives>>,
+    keys: watch::Receiver<Vec<KeyId>>,
     resolved: mpsc::Receiver<Vec<SocketAddr>>,
 }
 
@@ -108,6 +138,7 @@ impl Driver {
         config: Config,
         seeds: Seeds,
         endpoint: Arc<Endpoint>,
+        keyring: &Keyring,
         channels: DriverChannels,
     ) -> anyhow::Result<Driver> {
         let now = Instant::now();
@@ -121,17 +152,31 @@ impl Driver {
             Arc::clone(&channels.shared.journal),
         );
         let protocol = protocol.await?;
-        let (alone, alone_changes) = watch::channel(true);
+        let neighbourhood = Neighbourhood::new(now);
         let (found, resolved) = mpsc::channel(4);
         for name in &seeds.names {
             tokio::spawn(seeds::resolve(
                 name.clone(),
-                alone_changes.clone(),
+                Arc::clone(&channels.shared.journal),
+                neighbourhood.alone(),
                 found.clone(),
             ));
         }
+        let memory = Memory::open(
+            config.roster.clone(),
+            config.cluster.clone(),
+            Arc::clone(&channels.shared),
+        );
+        let mut keys = keyring.watch();
+        // What was installed since the metadata was made is announced too.
+        keys.mark_changed();
         let mut driver = Driver {
-            view: View::new(config.max_interval, config.dead_node_grace),
+            view: View::new(Settings {
+                phi_threshold: config.phi_threshold,
+                silence_min: config.gossip_interval * SILENT_ROUNDS_MIN,
+                introduce_after: config.max_interval,
+                forget_after: config.dead_node_grace,
+            }),
             stall: StallGuard::new(
                 tick_period(&config),
                 config.stall_threshold,
@@ -142,18 +187,18 @@ impl Driver {
             seeds,
             endpoint,
             protocol,
-            started: now,
             relearn_until: now,
-            silent_seeds: BTreeSet::new(),
-            rival: None,
+            neighbourhood,
+            memory,
             renounced: None,
+            directives: channels.shared.directives.subscribe(),
+            keys,
             shared: channels.shared,
             events: channels.events,
             desired: channels.desired,
             desired_changes,
             applied: channels.applied,
             commands: channels.commands,
-            alone,
             resolved,
         };
         driver.observe().await;
@@ -173,6 +218,7 @@ impl Driver {
                 "gossip had failed before it was stopped"
             );
         }
+        self.memory.finish(Instant::now()).await;
         if let (End::Leave(reply), Some(report)) = (end, report) {
             // Nobody may be waiting any more; the leave happened all the same.
             let _ = reply.send(report);
@@ -188,6 +234,7 @@ impl Driver {
                 _ = tick.tick() => {
                     self.note_tick();
                     self.observe().await;
+                    self.remember().await;
                     if self.is_forged().await && self.renounce().await.is_none() {
                         return End::Stop;
                     }
@@ -196,6 +243,8 @@ impl Driver {
                 Ok(()) = self.desired_changes.changed() => {
                     self.announce().await;
                 }
+                Ok(()) = self.directives.changed() => self.observe().await,
+                Ok(()) = self.keys.changed() => self.show_keys(),
                 Some(addresses) = self.resolved.recv() => self.greet(&addresses),
                 command = self.commands.recv() => match command {
                     Some(Command::Leave(reply)) => return End::Leave(reply),
@@ -225,10 +274,12 @@ impl Driver {
     async fn observe(&mut self) {
         let now = Moment::now();
         let observations = self.protocol.observe(now.instant).await;
-        self.note_neighbourhood(&observations, now.instant);
+        self.note_neighbourhood(&observations, now);
         let held = self.stall.holds(now.instant) || now.instant < self.relearn_until;
-        let outcome = self.view.observe(observations, held, now);
+        let directives = Arc::clone(&self.directives.borrow_and_update());
+        let outcome = self.view.observe(observations, &directives, held, now);
         let members = Arc::new(self.view.members());
+        self.memory.note(&members, &directives, now);
         self.shared.members.store(Arc::clone(&members));
         if outcome.changed {
             self.shared.changes.send_replace(members);
@@ -238,50 +289,59 @@ impl Driver {
         }
     }
 
-    /// Whether this node is alone, which seeds are silent, whether its id is
-    /// used by another: what an operator wants to know though nothing changed.
-    fn note_neighbourhood(&mut self, observations: &[Observation], now: Instant) {
-        let alone = !observations.iter().any(|node| node.live && !node.is_self);
-        self.alone
-            .send_if_modified(|before| std::mem::replace(before, alone) != alone);
-        self.note_silent_seeds(observations, now);
-        let conflict = self.endpoint.screen().rival(now);
-        let rival = conflict.as_ref().map(|conflict| conflict.incarnation);
-        if let Some(conflict) = conflict.as_ref().filter(|_| rival != self.rival) {
+    /// What an operator wants to know though nothing changed.
+    fn note_neighbourhood(&mut self, observations: &[Observation], now: Moment) {
+        let seeds = &self.seeds.addresses;
+        let observed = self
+            .neighbourhood
+            .observe(observations, seeds, &self.endpoint, now);
+        if let Some(conflict) = self.neighbourhood.new_conflict(&observed) {
             self.publish(self.own_event(EventKind::IdentityConflict {
                 other: conflict.incarnation,
                 address: conflict.address,
             }));
         }
-        self.rival = rival;
+        let rival = |conflict: &Option<IdentityConflict>| {
+            conflict
+                .as_ref()
+                .map(|rival| (rival.incarnation, rival.address))
+        };
+        self.shared.conflict.send_if_modified(|before| {
+            let changed = rival(before) != rival(&observed.identity_conflict);
+            before.clone_from(&observed.identity_conflict);
+            changed
+        });
         let (tick_delay, tick_delay_max) = self.stall.delays();
         self.shared.journal.set_observed(Observed {
             tick_delay,
             tick_delay_max,
-            removals_held: self.stall.holds(now),
-            silent_seeds: self.silent_seeds.iter().copied().collect(),
-            identity_conflict: conflict,
+            removals_held: self.stall.holds(now.instant),
+            roster_problem: self.memory.problem(),
+            ..observed
         });
     }
 
-    fn note_silent_seeds(&mut self, observations: &[Observation], now: Instant) {
-        if now.saturating_duration_since(self.started) < SEED_PATIENCE {
-            return;
+    /// Keeps the roster on disk, and speaks to those in it who are missing.
+    async fn remember(&mut self) {
+        let now = Instant::now();
+        let members = self.shared.members.load_full();
+        if let Some(address) = self.memory.call(&members, now) {
+            self.protocol.greet(address);
         }
-        let members: HashSet<SocketAddr> = observations.iter().map(|node| node.peer).collect();
-        let screen = self.endpoint.screen();
-        let answers = |seed: &SocketAddr| members.contains(seed) || screen.heard_from(*seed);
-        let silent = self.seeds.addresses.iter().filter(|seed| !answers(seed));
-        let silent: BTreeSet<SocketAddr> = silent.copied().collect();
-        for seed in silent.difference(&self.silent_seeds) {
-            warn!(
-                %seed,
-                "no agent answers at this seed: it is down, cannot be reached, or uses another \
-                 peer secret"
-            );
-        }
-        drop(screen);
-        self.silent_seeds = silent;
+        self.memory.keep(now).await;
+    }
+
+    /// Announces which keys are installed here.
+    fn show_keys(&mut self) {
+        let keys = self.keys.borrow_and_update().clone();
+        self.desired.send_if_modified(|desired| {
+            let changed = !desired.leaving && desired.metadata.keys != keys;
+            if changed {
+                desired.metadata.keys = keys;
+                desired.revision += 1;
+            }
+            changed
+        });
     }
 
     /// Writes what this node wants to announce, spreads it at once, and shows it
@@ -316,7 +376,7 @@ impl Driver {
         let members = self.shared.members.load_full();
         let peers: Vec<_> = members
             .iter()
-            .filter(|member| !member.is_self && member.state.is_running())
+            .filter(|member| !member.is_self && member.is_present())
             .map(|member| (member.id.clone(), member.peer))
             .collect();
         peers.into_iter()
@@ -365,88 +425,6 @@ impl Driver {
         }
     }
 
-    /// Whether a peer holds state of this node that this node never announced:
-    /// a faulty peer made it up, and others pass it on.
-    async fn is_forged(&mut self) -> bool {
-        let rested = self
-            .renounced
-            .is_none_or(|at| at.elapsed() >= RENOUNCE_INTERVAL);
-        let claim = self.endpoint.screen().newest_claim();
-        rested && claim > self.protocol.own_version().await
-    }
-
-    /// Gives up an incarnation whose state was forged. Nobody believes the forgery
-    /// of a life that is over.
-    async fn renounce(&mut self) -> Option<()> {
-        self.renounced = Some(Instant::now());
-        self.protocol.end().await;
-        let reason = "a peer holds state of this node that this node never announced";
-        self.restart(Some(reason.to_owned())).await
-    }
-
-    /// Starts chitchat again, under a new incarnation, after it has ended. `None`
-    /// if meanwhile nobody wants it any more.
-    async fn restart(&mut self, reason: Option<String>) -> Option<()> {
-        self.shared
-            .journal
-            .count(|counters| counters.gossip_restarts += 1);
-        let mut pause = RESTART_PAUSE_MIN;
-        let started = loop {
-            self.pause_unless_stopped(pause).await?;
-            pause = (pause * 2).min(RESTART_PAUSE_MAX);
-            match self.start_again().await {
-                Ok(started) => break started,
-                Err(error) => {
-                    error!(
-                        error = format!("{error:#}"),
-                        "gossip was not started; trying on"
-                    );
-                }
-            }
-        };
-        let ended = std::mem::replace(&mut self.protocol, started)
-            .shut_down()
-            .await;
-        let reason = match (reason, ended) {
-            (Some(reason), _) => reason,
-            (None, Ok(())) => "it ended by itself".to_owned(),
-            (None, Err(error)) => format!("{error:#}"),
-        };
-        self.stall.resume(Instant::now());
-        self.relearn_until = Instant::now() + RELEARN_TIME;
-        self.publish(self.own_event(EventKind::GossipRestarted { reason }));
-        Some(())
-    }
-
-    async fn start_again(&mut self) -> anyhow::Result<Protocol> {
-        self.config.identity.advance(SystemTime::now())?;
-        let own = self.config.identity.chitchat_id(self.config.advertise);
-        self.endpoint.screen().renew(own);
-        let mut seeds = self.seeds.addresses.clone();
-        seeds.extend(self.live_peers().map(|(_, peer)| peer));
-        let Desired {
-            metadata, revision, ..
-        } = self.desired_changes.borrow_and_update().clone();
-        let protocol = Protocol::start(
-            &self.config,
-            seeds,
-            &metadata,
-            Arc::clone(&self.endpoint),
-            Arc::clone(&self.shared.journal),
-        );
-        let protocol = protocol.await?;
-        self.applied.send_replace(revision);
-        Ok(protocol)
-    }
-
-    async fn pause_unless_stopped(&mut self, pause: Duration) -> Option<()> {
-        tokio::select! {
-            () = sleep(pause) => Some(()),
-            // A leave cannot be told to anybody now; its reply is dropped unsent.
-            _ = self.commands.recv() => None,
-        }
-    }
-
     fn own_event(&self, kind: EventKind) -> Event {
         Event {
             at: SystemTime::now(),
@@ -464,19 +442,14 @@ impl Driver {
     }
 }
 
+/// Rounds of gossip that a node has to be silent before it can be called failed: at the default
+/// interval 1.2 s, which a stall of 0.7 s and a round on each side of it do not reach.
+const SILENT_ROUNDS_MIN: u32 = 6;
+
 /// Twice for each round of gossip, so that half a round is lost at most.
 fn tick_period(config: &Config) -> Duration {
     config.gossip_interval / 2
 }
-
-/// A seed that has not answered for this long is told about.
-const SEED_PATIENCE: Duration = Duration::from_secs(5);
-/// An incarnation is not given up more often: who forges once can forge again.
-const RENOUNCE_INTERVAL: Duration = Duration::from_secs(30);
-const RESTART_PAUSE_MIN: Duration = Duration::from_millis(50);
-const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long a restarted protocol may take to hear of everybody again.
-const RELEARN_TIME: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chitchat::ChitchatId;
 use serde::{Deserialize, Serialize};
 
+use crate::directive::JoinMark;
 use crate::error::IdentityError;
 use crate::name::NodeId;
 
@@ -57,6 +58,8 @@ pub struct Identity {
     pub id: NodeId,
     /// Grows with every start.
     pub incarnation: Incarnation,
+    /// When it was last joined to its cluster on purpose.
+    pub joined: JoinMark,
     file: PathBuf,
 }
 
@@ -65,6 +68,7 @@ impl Identity {
     /// new incarnation that is on disk before this returns.
     ///
     /// A new id is the `configured` one, or `n-` and eight random characters.
+    /// The making of an identity is a join; reading it is none.
     ///
     /// # Errors
     /// See [`IdentityError`]; in particular a damaged file, and a configured id
@@ -73,6 +77,41 @@ impl Identity {
         data_dir: &Path,
         configured: Option<NodeId>,
         now: SystemTime,
+    ) -> Result<Identity, IdentityError> {
+        Identity::start(data_dir, configured, now, |last| {
+            last.unwrap_or_else(|| JoinMark::next(None, now))
+        })
+    }
+
+    /// The id that this data directory keeps; none if it keeps none yet. Nothing
+    /// is changed.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: the file is damaged or cannot be read.
+    pub fn persisted(data_dir: &Path) -> Result<Option<NodeId>, IdentityError> {
+        let record = read(&data_dir.join(FILE_NAME))?;
+        Ok(record.map(|record| record.node_id))
+    }
+
+    /// As [`Identity::load_or_create`], and an explicit join: a node that was
+    /// removed is a member again when it starts next. Not to be called while an
+    /// agent runs on this directory.
+    ///
+    /// # Errors
+    /// As for [`Identity::load_or_create`].
+    pub fn rejoin(
+        data_dir: &Path,
+        configured: Option<NodeId>,
+        now: SystemTime,
+    ) -> Result<Identity, IdentityError> {
+        Identity::start(data_dir, configured, now, |last| JoinMark::next(last, now))
+    }
+
+    fn start(
+        data_dir: &Path,
+        configured: Option<NodeId>,
+        now: SystemTime,
+        join: impl FnOnce(Option<JoinMark>) -> JoinMark,
     ) -> Result<Identity, IdentityError> {
         fs::DirBuilder::new()
             .recursive(true)
@@ -92,17 +131,18 @@ impl Identity {
                     path: file,
                 });
             }
-            (Some(record), _) => (record.node_id, Some(record.incarnation)),
+            (Some(record), _) => (record.node_id, Some((record.incarnation, record.joined))),
             (None, Some(configured)) => (configured, None),
             (None, None) => (random_id()?, None),
         };
-        let incarnation = Incarnation::next(last, now);
-        write(&file, &id, incarnation)?;
-        Ok(Identity {
+        let identity = Identity {
             id,
-            incarnation,
+            incarnation: Incarnation::next(last.map(|(incarnation, _)| incarnation), now),
+            joined: join(last.map(|(_, joined)| joined)),
             file,
-        })
+        };
+        write(&identity)?;
+        Ok(identity)
     }
 
     /// How this node is called by chitchat.
@@ -116,15 +156,21 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Write`]; the incarnation is then unchanged.
     pub(crate) fn advance(&mut self, now: SystemTime) -> Result<(), IdentityError> {
-        let next = Incarnation::next(Some(self.incarnation), now);
-        write(&self.file, &self.id, next)?;
-        self.incarnation = next;
+        let next = Identity {
+            incarnation: Incarnation::next(Some(self.incarnation), now),
+            ..self.clone()
+        };
+        write(&next)?;
+        *self = next;
         Ok(())
     }
 }
 
 const FILE_NAME: &str = "identity.json";
-const FORMAT: u32 = 1;
+/// Format 1, of release 0.1.0, had no `joined`; such a node counts as joined
+/// when it last started.
+const FORMAT: u32 = 2;
+const FORMAT_WITHOUT_JOIN: u32 = 1;
 const FILE_LEN_MAX: u64 = 4096;
 
 /// The file's content: a promise to later releases, hence apart from [`Identity`].
@@ -134,16 +180,30 @@ struct Record {
     format: u32,
     node_id: NodeId,
     incarnation: Incarnation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joined: Option<JoinMark>,
     checksum: String,
 }
 
-fn checksum(id: &NodeId, incarnation: Incarnation) -> String {
-    let text = format!("{FORMAT}\n{id}\n{incarnation}\n");
-    let digest = blake3::hash(text.as_bytes()).to_hex();
-    digest.chars().take(16).collect()
+impl Record {
+    fn checksum(&self) -> String {
+        let mut text = format!("{}\n{}\n{}\n", self.format, self.node_id, self.incarnation);
+        if let Some(joined) = self.joined {
+            text.push_str(&format!("{joined}\n"));
+        }
+        let digest = blake3::hash(text.as_bytes()).to_hex();
+        digest.chars().take(16).collect()
+    }
 }
 
-fn read(path: &Path) -> Result<Option<Record>, IdentityError> {
+/// What a sound file says.
+struct Persisted {
+    node_id: NodeId,
+    incarnation: Incarnation,
+    joined: JoinMark,
+}
+
+fn read(path: &Path) -> Result<Option<Persisted>, IdentityError> {
     let damaged = |what: String| IdentityError::Damaged {
         path: path.to_owned(),
         what,
@@ -166,28 +226,42 @@ fn read(path: &Path) -> Result<Option<Record>, IdentityError> {
     }
     let record: Record =
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if record.format != FORMAT {
-        return Err(damaged(format!(
-            "format {}, expected {FORMAT}",
-            record.format
-        )));
-    }
+    let joined = match (record.format, record.joined) {
+        (FORMAT_WITHOUT_JOIN, None) => JoinMark(record.incarnation.0),
+        (FORMAT, Some(joined)) => joined,
+        (FORMAT | FORMAT_WITHOUT_JOIN, _) => {
+            return Err(damaged("the join does not fit the format".to_owned()));
+        }
+        (format, _) => {
+            return Err(damaged(format!("format {format}, expected {FORMAT}")));
+        }
+    };
     if record.incarnation >= Incarnation::MAX {
         return Err(damaged("the incarnation is out of range".to_owned()));
     }
-    if record.checksum != checksum(&record.node_id, record.incarnation) {
+    if joined >= JoinMark::MAX {
+        return Err(damaged("the time of the join is out of range".to_owned()));
+    }
+    if record.checksum != record.checksum() {
         return Err(damaged("the checksum does not match".to_owned()));
     }
-    Ok(Some(record))
+    Ok(Some(Persisted {
+        node_id: record.node_id,
+        incarnation: record.incarnation,
+        joined,
+    }))
 }
 
-fn write(path: &Path, id: &NodeId, incarnation: Incarnation) -> Result<(), IdentityError> {
-    let record = Record {
+fn write(identity: &Identity) -> Result<(), IdentityError> {
+    let path = identity.file.as_path();
+    let mut record = Record {
         format: FORMAT,
-        node_id: id.clone(),
-        incarnation,
-        checksum: checksum(id, incarnation),
+        node_id: identity.id.clone(),
+        incarnation: identity.incarnation,
+        joined: Some(identity.joined),
+        checksum: String::new(),
     };
+    record.checksum = record.checksum();
     let replace = || -> io::Result<()> {
         let mut bytes = serde_json::to_vec_pretty(&record)?;
         bytes.push(b'\n');
@@ -287,11 +361,15 @@ mod tests {
             String::new(),
             good[..good.len() / 2].to_owned(),
             good.replace("n1", "n2"),
-            good.replace("1000", "1001"),
-            good.replace("\"format\": 1", "\"format\": 2"),
+            good.replace("\"incarnation\": 1000", "\"incarnation\": 1001"),
+            good.replace("\"joined\": 1000", "\"joined\": 1001"),
+            good.replace("\"joined\": 1000,", ""),
+            good.replace("\"format\": 2", "\"format\": 1"),
+            good.replace("\"format\": 2", "\"format\": 3"),
             "x".repeat(10_000),
         ];
         for damage in damages {
+            assert_ne!(damage, good);
             fs::write(&path, &damage).unwrap();
             let error = Identity::load_or_create(dir.path(), None, at(2_000)).unwrap_err();
             assert!(
@@ -300,6 +378,39 @@ mod tests {
             );
             assert_eq!(fs::read_to_string(&path).unwrap(), damage);
         }
+    }
+
+    #[test]
+    fn a_file_of_the_first_release_is_read_and_its_node_joined_at_its_last_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        let first = r#"{
+  "format": 1,
+  "node_id": "n1",
+  "incarnation": 1000,
+  "checksum": "CHECKSUM"
+}"#;
+        let digest = blake3::hash(b"1\nn1\n1000\n").to_hex();
+        fs::write(&path, first.replace("CHECKSUM", &digest[..16])).unwrap();
+        for start in [2_000, 3_000] {
+            let identity = Identity::load_or_create(dir.path(), None, at(start)).unwrap();
+            assert_eq!((identity.id, identity.joined), (id("n1"), JoinMark(1_000)));
+            assert_eq!(identity.incarnation, Incarnation(start));
+        }
+    }
+
+    #[test]
+    fn the_mark_of_a_join_outlives_restarts_and_only_a_further_join_raises_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Identity::load_or_create(dir.path(), None, at(5_000)).unwrap();
+        assert_eq!(first.joined, JoinMark(5_000));
+        let mut second = Identity::load_or_create(dir.path(), None, at(6_000)).unwrap();
+        second.advance(at(7_000)).unwrap();
+        assert_eq!(second.joined, JoinMark(5_000));
+        let third = Identity::rejoin(dir.path(), None, at(10)).unwrap();
+        assert_eq!((third.id, third.joined), (first.id, JoinMark(5_001)));
+        let fourth = Identity::load_or_create(dir.path(), None, at(8_000)).unwrap();
+        assert_eq!(fourth.joined, JoinMark(5_001));
     }
 
     #[test]

@@ -15,12 +15,15 @@
 //! | [`identity`] | [`Identity`]: the persisted id and the [`Incarnation`] that only grows |
 //! | [`metadata`] | [`Metadata`]: what a node says about itself, and its encoding in gossip |
 //! | [`member`] | [`Member`], [`Members`] and the [`MemberState`] machine |
+//! | [`directive`] | [`Directive`]: what operators decided about a node, and the [`JoinMark`] |
+//! | [`roster`] | [`RosterEntry`]: every member ever seen, kept on disk, used as seeds |
+//! | [`clock`] | [`ClockOffset`]: how far another node's clock is from ours |
 //! | [`event`] | [`Event`] and the bounded [`EventStream`] |
 //! | [`leave`] | how long a leave asks for confirmation, and its report |
 //! | [`diagnostics`] | counters, refused datagrams, the node's own delays |
 //! | [`transport`] | keys, sealed frames, replay windows, the checks before chitchat reads a byte |
 //! | `gossip` | the driver: one task owns the state, restarts chitchat if it panics |
-//! | `view` | the pure state machine from observations to members and events |
+//! | `view` | the pure state machine from observations and decisions to members and events |
 //! | `heartbeat`, `stall`, `seeds` | evidence of life, the node's own stalls, seeds given by name |
 //!
 //! A message on its way in: `transport` opens, authenticates and inspects it,
@@ -29,9 +32,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod diagnostics;
+pub mod directive;
 pub mod error;
 pub mod event;
 mod gossip;
@@ -41,22 +46,30 @@ pub mod leave;
 pub mod member;
 pub mod metadata;
 pub mod name;
+pub mod roster;
 mod seeds;
 mod stall;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 mod view;
 
+pub use clock::ClockOffset;
 pub use cluster::Cluster;
 pub use config::Config;
-pub use diagnostics::{Diagnostics, RejectReason, Rejection};
+pub use diagnostics::{
+    Claimant, ContestedId, Diagnostics, IdentityConflict, RejectReason, Rejection,
+};
+pub use directive::{Directive, Directives, JoinMark};
 pub use error::{IdentityError, JoinError, LeaveError, MetadataError, NameError};
-pub use event::{Event, EventKind, EventStream, Lagged};
+pub use event::{Cause, Event, EventKind, EventStream, Lagged};
 pub use identity::{Identity, Incarnation};
 pub use leave::LeaveReport;
 pub use member::{Member, MemberState, Members};
 pub use metadata::{AnnouncedState, AppInfo, Metadata};
 pub use name::{ClusterName, NodeId};
-pub use transport::keyring::{GossipKey, KeyId, Keyring, KeyringError};
+pub use roster::RosterEntry;
+pub use transport::keyring::{GossipKey, KeyId, KeyIdError, Keyring, KeyringError};
 pub use transport::large_frames::{
     FRAME_LEN_MAX, LargeFrameError, LargeFrameLink, LargeFrames, ReceivedFrame,
 };

@@ -1,31 +1,49 @@
 //! Members and the states they go through.
 //!
-//! A state is what the node announces of itself, unless this node can no longer
-//! hear it. `announced` below is
-//! [`Metadata::announced`](crate::Metadata::announced); only the node itself
-//! moves along that row, and it may skip steps. The way down belongs to the
-//! failure detector of the observer, so two observers may differ for a while.
+//! A state is what the node announces of itself, unless an operator has decided
+//! otherwise or this node can no longer hear it. Three may cause a transition:
+//! the node itself, which announces where it is in its course; the failure
+//! detector of the observer, so that two observers may differ for a while; and an
+//! operator, whose decisions ([`Directive`]) reach every node and are applied by
+//! each to its own view.
 //!
 //! ```text
-//!  announced by the node itself
+//!   the node itself
 //!  ┌─────────┐   ┌─────────────┐   ┌────────┐   ┌──────────┐   ┌─────────┐   ┌──────┐
 //!  │ joining │──▶│ catching-up │──▶│ active │◀─▶│ draining │──▶│ leaving │──▶│ left │
-//!  └────┬────┘   └──────┬──────┘   └───┬────┘   └────┬─────┘   └────┬────┘   └──────┘
-//!       │               │              │             │              │            ▲
-//!       └───────────────┴──────┬───────┴─────────────┘              └────────────┘
-//!                              │ no heartbeat: phi above the threshold,  no heartbeat
-//!                              ▼ and this process did not stall itself
-//!                         ┌────────┐  heartbeats again, or a new incarnation
-//!                         │ failed │──▶ back to what it announces
-//!                         └────────┘
+//!  └────┬────┘   └──────┬──────┘   └─┬────▲─┘   └────┬─────┘   └────┬────┘   └──────┘
+//!       │               │    phi ≥ ¾ │    │ phi < ½  │              │ silent    ▲
+//!       │               │          ┌─▼────┴──┐       │              └───────────┘
+//!       │               │          │ suspect │       │   the detector
+//!       │               │          └────┬────┘       │
+//!       └───────────────┴───────┬───────┴────────────┤ silent: phi above the threshold,
+//!                               │                    │ and this process did not stall itself
+//!                          ┌────▼───┐        ┌───────▼─────┐
+//!                          │ failed │◀──────▶│ maintenance │   silent while drained by an
+//!                          └────────┘        └─────────────┘   operator: away on purpose
+//!        heard again, or a new incarnation: back to what it announces
 //! ```
+//!
+//! | to | from | by whom, on what |
+//! |---|---|---|
+//! | `joining` … `left` | each other | the node, which may skip steps |
+//! | `draining` | `active`, `suspect` | an operator drains it; undrain leads back |
+//! | `suspect` | `active` | the detector: phi above ¾ of the threshold, or silent during a hold |
+//! | `active` | `suspect` | the detector: phi below ½ of the threshold |
+//! | `failed` | any but `left`, `removed` | the detector: silent; an operator: fail |
+//! | `maintenance` | any but `left`, `removed` | the detector: silent, and an operator drains it |
+//! | `left` | `leaving` | the node; the detector: silent |
+//! | what it announces | `failed`, `maintenance` | the detector: heard again; an operator: revive |
+//! | `removed` | any | an operator: remove |
+//! | what it announces | `removed` | the node: an explicit join; an operator: the removal is taken back |
 //!
 //! A node that has left comes back only with a new incarnation. `failed` means
 //! out of rotation and nothing more: the node is still spoken to, and one
-//! heartbeat pair brings it back. [`MemberState::Suspect`],
-//! [`MemberState::Maintenance`] and [`MemberState::Removed`] are never concluded
-//! from gossip: they are the verdicts of the agent and of its operator, laid
-//! over the states above, and are listed here so that there is one vocabulary.
+//! heartbeat pair brings it back, unless an operator called it failed. `suspect`
+//! is an own doubt about an active node, which keeps its traffic; a doubt about
+//! any other state is not worth a state of its own. Of a node that finds
+//! *itself* `removed` ([`Member::is_self`]) the agent leaves in order and stops:
+//! nobody else can make it do so.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,9 +52,22 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::ClockOffset;
+use crate::directive::Directive;
 use crate::identity::Incarnation;
 use crate::metadata::{AnnouncedState, Metadata};
 use crate::name::NodeId;
+
+/// What this node hears of another's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Its heartbeats come.
+    Heard,
+    /// They have been missing for a while, or no conclusion is allowed now.
+    Doubted,
+    /// They have stopped.
+    Silent,
+}
 
 /// The state of a member; the module draws how they follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,42 +79,63 @@ pub enum MemberState {
     CatchingUp,
     /// Takes traffic.
     Active,
-    /// Finishes what it has.
+    /// Finishes what it has, by its own decision or an operator's.
     Draining,
     /// About to stop.
     Leaving,
     /// Stopped in order.
     Left,
-    /// Doubted by the observing agent on other evidence than heartbeats.
+    /// Active, and doubted by this node; still takes traffic.
     Suspect,
-    /// Its heartbeats stopped and it had not announced that it would leave.
+    /// Its heartbeats stopped and it had not announced that it would leave; or an
+    /// operator called it failed.
     Failed,
-    /// Taken out of rotation by an operator.
+    /// Away on purpose: silent while drained by an operator.
     Maintenance,
-    /// Removed by an operator.
+    /// Removed by an operator; comes back by an explicit join only.
     Removed,
 }
 
 impl MemberState {
-    /// What an observer concludes from the announcement and from the heartbeats.
-    pub(crate) fn concluded(announced: AnnouncedState, live: bool) -> MemberState {
-        match (announced, live) {
-            (AnnouncedState::Left, _) | (AnnouncedState::Leaving, false) => MemberState::Left,
-            (_, false) => MemberState::Failed,
-            (AnnouncedState::Joining, true) => MemberState::Joining,
-            (AnnouncedState::CatchingUp, true) => MemberState::CatchingUp,
-            (AnnouncedState::Active, true) => MemberState::Active,
-            (AnnouncedState::Draining, true) => MemberState::Draining,
-            (AnnouncedState::Leaving, true) => MemberState::Leaving,
+    /// What follows from what the node announces, from what is heard of it, and
+    /// from what operators have decided.
+    pub(crate) fn concluded(metadata: &Metadata, life: Life, directive: &Directive) -> MemberState {
+        if directive.removes(metadata.joined) {
+            return MemberState::Removed;
+        }
+        match (metadata.announced, life) {
+            (AnnouncedState::Left, _) | (AnnouncedState::Leaving, Life::Silent) => {
+                MemberState::Left
+            }
+            _ if directive.failed => MemberState::Failed,
+            (_, Life::Silent) if directive.drain => MemberState::Maintenance,
+            (_, Life::Silent) => MemberState::Failed,
+            (AnnouncedState::Joining, _) => MemberState::Joining,
+            (AnnouncedState::CatchingUp, _) => MemberState::CatchingUp,
+            (AnnouncedState::Active, _) if directive.drain => MemberState::Draining,
+            (AnnouncedState::Active, Life::Doubted) => MemberState::Suspect,
+            (AnnouncedState::Active, Life::Heard) => MemberState::Active,
+            (AnnouncedState::Draining, _) => MemberState::Draining,
+            (AnnouncedState::Leaving, _) => MemberState::Leaving,
         }
     }
 
-    /// Whether a node in this state is running, as far as is known.
+    /// Whether a node in this state runs as a part of the cluster, as far as is
+    /// known. One that an operator called failed or removed may live all the same
+    /// ([`Member::live`]).
     pub fn is_running(self) -> bool {
-        !matches!(
-            self,
-            MemberState::Left | MemberState::Failed | MemberState::Removed
-        )
+        match self {
+            MemberState::Joining
+            | MemberState::CatchingUp
+            | MemberState::Active
+            | MemberState::Draining
+            | MemberState::Leaving
+            | MemberState::Suspect => true,
+            MemberState::Left
+            | MemberState::Failed
+            | MemberState::Maintenance
+            | MemberState::Removed => false,
+        }
     }
 
     /// The name used in the API, in kebab case.
@@ -129,8 +181,32 @@ pub struct Member {
     pub heartbeat_age: Option<Duration>,
     /// The age in mean heartbeat intervals; `None` where nothing was measured.
     pub phi: Option<f64>,
+    /// Whether the failure detector here hears it, whatever else is known of it.
+    /// This node hears itself.
+    pub live: bool,
+    /// What operators have decided about it.
+    pub directive: Directive,
+    /// Its wall clock against ours; `None` until it was measured.
+    pub clock_offset: Option<ClockOffset>,
     /// Whether it is this node.
     pub is_self: bool,
+}
+
+impl Member {
+    /// Its share of the load: the operator's word, or else its own.
+    pub fn weight(&self) -> u32 {
+        self.directive.weight.unwrap_or(self.metadata.weight)
+    }
+
+    /// Whether it is there to be spoken to: heard, or not yet missed, and not
+    /// gone by its own word. A node that an operator called failed or removed is
+    /// present for as long as it lives.
+    pub fn is_present(&self) -> bool {
+        match self.state {
+            MemberState::Left => false,
+            state => self.live || state.is_running(),
+        }
+    }
 }
 
 /// A snapshot of all members, this node among them, in the order of their ids.
@@ -185,6 +261,7 @@ impl<'a> IntoIterator for &'a Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directive::JoinMark;
 
     #[test]
     fn the_name_of_a_state_is_its_json() {
@@ -205,14 +282,69 @@ mod tests {
         }
     }
 
+    fn concluded(announced: AnnouncedState, life: Life, directive: Directive) -> MemberState {
+        let metadata = Metadata {
+            announced,
+            joined: JoinMark(7),
+            ..Metadata::new(1)
+        };
+        MemberState::concluded(&metadata, life, &directive)
+    }
+
     #[test]
     fn silence_is_a_failure_unless_leaving_was_announced() {
         use AnnouncedState as A;
         use MemberState as S;
-        assert_eq!(S::concluded(A::Active, false), S::Failed);
-        assert_eq!(S::concluded(A::Draining, false), S::Failed);
-        assert_eq!(S::concluded(A::Leaving, true), S::Leaving);
-        assert_eq!(S::concluded(A::Leaving, false), S::Left);
-        assert_eq!(S::concluded(A::Left, true), S::Left);
+        let undirected = |announced, life| concluded(announced, life, Directive::default());
+        assert_eq!(undirected(A::Active, Life::Silent), S::Failed);
+        assert_eq!(undirected(A::Draining, Life::Silent), S::Failed);
+        assert_eq!(undirected(A::Leaving, Life::Heard), S::Leaving);
+        assert_eq!(undirected(A::Leaving, Life::Silent), S::Left);
+        assert_eq!(undirected(A::Left, Life::Heard), S::Left);
+    }
+
+    #[test]
+    fn only_an_active_node_is_shown_as_doubted() {
+        use AnnouncedState as A;
+        let doubted = |announced| concluded(announced, Life::Doubted, Directive::default());
+        assert_eq!(doubted(A::Active), MemberState::Suspect);
+        assert_eq!(doubted(A::CatchingUp), MemberState::CatchingUp);
+        assert_eq!(doubted(A::Draining), MemberState::Draining);
+    }
+
+    #[test]
+    fn a_drained_node_takes_no_new_requests_and_is_away_on_purpose_when_silent() {
+        use AnnouncedState as A;
+        let drained = Directive {
+            drain: true,
+            ..Directive::default()
+        };
+        for life in [Life::Heard, Life::Doubted] {
+            assert_eq!(concluded(A::Active, life, drained), MemberState::Draining);
+        }
+        assert_eq!(
+            concluded(A::CatchingUp, Life::Heard, drained),
+            MemberState::CatchingUp,
+            "its data is old; that it is drained does not make it fit for requests"
+        );
+        assert_eq!(
+            concluded(A::Active, Life::Silent, drained),
+            MemberState::Maintenance
+        );
+    }
+
+    #[test]
+    fn a_removal_outweighs_everything_and_a_later_join_outweighs_the_removal() {
+        let removed_at = |mark| Directive {
+            drain: true,
+            failed: true,
+            removed: Some(JoinMark(mark)),
+            ..Directive::default()
+        };
+        for life in [Life::Heard, Life::Doubted, Life::Silent] {
+            let state = |mark| concluded(AnnouncedState::Active, life, removed_at(mark));
+            assert_eq!(state(7), MemberState::Removed);
+            assert_eq!(state(6), MemberState::Failed);
+        }
     }
 }

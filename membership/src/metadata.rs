@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::directive::JoinMark;
 use crate::error::MetadataError;
+use crate::transport::keyring::KeyId;
 
 pub(crate) mod codec;
 
@@ -105,6 +107,12 @@ pub struct Metadata {
     pub labels: BTreeMap<String, String>,
     /// Names the node's copy of the data to the replication protocol; opaque here.
     pub replica: Option<String>,
+    /// When the node was last joined to the cluster on purpose; set by
+    /// [`Cluster::join`](crate::Cluster::join) from the identity.
+    pub joined: JoinMark,
+    /// The gossip keys it has installed, the one in use first; at most
+    /// [`KEYS_MAX`](crate::transport::keyring::KEYS_MAX).
+    pub keys: Vec<KeyId>,
 }
 
 impl Metadata {
@@ -124,6 +132,8 @@ impl Metadata {
             weight: 100,
             labels: BTreeMap::new(),
             replica: None,
+            joined: JoinMark::default(),
+            keys: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::lookup_host;
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::diagnostics::journal::Journal;
 use crate::error::JoinError;
 
 /// Most seeds that are used.
@@ -64,9 +66,11 @@ fn is_name_and_port(seed: &str) -> bool {
     host_ok && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
-/// Resolves one name until `found` closes; what it stands for is sent each time.
+/// Resolves one name until `found` closes; what it stands for is sent each time,
+/// and the journal knows whether it resolves.
 pub(crate) async fn resolve(
     name: String,
+    journal: Arc<Journal>,
     mut alone: watch::Receiver<bool>,
     found: mpsc::Sender<Vec<SocketAddr>>,
 ) {
@@ -78,6 +82,7 @@ pub(crate) async fn resolve(
                     info!(seed = %name, "the seed resolves again");
                 }
                 failing = false;
+                journal.note_seed(&name, None);
                 if found
                     .send(addresses.take(ADDRESSES_MAX).collect())
                     .await
@@ -91,6 +96,7 @@ pub(crate) async fn resolve(
                     warn!(seed = %name, %error, "the seed does not resolve; trying on");
                 }
                 failing = true;
+                journal.note_seed(&name, Some(error.to_string()));
                 if found.is_closed() {
                     return;
                 }
@@ -153,7 +159,12 @@ mod tests {
     async fn a_name_is_asked_at_once_and_the_task_ends_with_its_listener() {
         let (_alone, watching) = watch::channel(true);
         let (found, mut listener) = mpsc::channel(1);
-        let task = tokio::spawn(resolve("localhost:9400".to_owned(), watching, found));
+        let task = tokio::spawn(resolve(
+            "localhost:9400".to_owned(),
+            Arc::default(),
+            watching,
+            found,
+        ));
         let addresses = listener.recv().await.unwrap();
         assert!(addresses.iter().all(|address| address.ip().is_loopback()));
         assert!(!addresses.is_empty());

@@ -13,12 +13,18 @@
 //! | [`keyring`] | the keys, and their rotation |
 //! | `sealed` | the bytes of a frame |
 //! | `replay` | which frames have been seen |
+//! | `addresses` | who speaks from which address, and with which keys |
+//! | `clocks` | how far the others' clocks are from ours |
 //! | `inspect` | the rules that a message must obey before chitchat reads it |
 //! | `screening` | all checks of an arriving frame, in their order; no IO |
-//! | `endpoint` | the socket and the connection path |
+//! | `endpoint` | the datagrams and the connection path |
+//! | `datagrams` | the seam to the network |
 //! | `socket` | chitchat's view of the endpoint |
 //! | [`large_frames`] | the seam to the agent's peer port |
 
+pub(crate) mod addresses;
+mod clocks;
+pub(crate) mod datagrams;
 pub(crate) mod endpoint;
 #[cfg(test)]
 pub(crate) mod forge;

@@ -1,4 +1,6 @@
 //! Documents: get, put, delete, list.
+//!
+//! The agents' own collections (`agent.…`) can be read, but for the sealed secrets; they are written by commands only.
 
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use tokio::time::timeout;
 use super::Api;
 use super::extract::{Named, Params};
 use super::problem::Problem;
+use crate::records::{RESERVED_PREFIX, RecordError, System};
 
 /// Documents on one page of a list unless asked otherwise, and at most.
 const PAGE_DEFAULT: usize = 100;
@@ -72,6 +75,7 @@ pub(super) async fn get(
     State(api): State<Api>,
     Named((collection, name)): Named<(String, String)>,
 ) -> Result<Response, Problem> {
+    readable(&collection)?;
     let key = key(&collection, &name)?;
     let entry = api
         .replica
@@ -94,6 +98,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    writable(&collection)?;
     let key = key(&collection, &name)?;
     let condition = condition(&headers)?;
     let document = document(body).await?;
@@ -116,6 +121,7 @@ pub(super) async fn delete(
     Params(query): Params<WriteQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    writable(&collection)?;
     let key = key(&collection, &name)?;
     let condition = condition(&headers)?;
     write(
@@ -136,6 +142,7 @@ pub(super) async fn list(
     Named(collection): Named<String>,
     Params(query): Params<ListQuery>,
 ) -> Result<Response, Problem> {
+    readable(&collection)?;
     let collection = Collection::new(&collection).map_err(invalid_name)?;
     let limit = match &query.limit {
         None => PAGE_DEFAULT,
@@ -201,30 +208,63 @@ async fn write(api: &Api, operation: Operation, query: &WriteQuery) -> Result<Re
     Ok((status, [etag(version)], body).into_response())
 }
 
-async fn document(body: Body) -> Result<Bytes, Problem> {
-    let collecting = Limited::new(body, VALUE_BYTES_MAX).collect();
+/// All of a body of at most `most` bytes.
+pub(super) async fn collect(body: Body, most: usize) -> Result<Bytes, Problem> {
+    let collecting = Limited::new(body, most).collect();
     let collected = timeout(BODY_TIMEOUT, collecting).await.map_err(|_| {
         Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "the body did not arrive in time",
         )
     })?;
-    let bytes = match collected {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!(
-                    "a document may have {VALUE_BYTES_MAX} bytes (1 MiB); split it, or store a reference to it"
-                ),
-            ));
+    match collected {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!(
+                "a body may have {most} bytes here; split it, or store a reference to what is large"
+            ),
+        )),
+        Err(_) => Err(Problem::bad_request(
+            "the body ended before it was complete",
+        )),
+    }
+}
+
+/// Refuses what is kept from clients.
+pub(super) fn readable(collection: &str) -> Result<(), Problem> {
+    match System::named(collection) {
+        Some(System::Keys) => {
+            let detail = "the collection agent.keys holds sealed secrets and is not shown";
+            Err(Problem::new(StatusCode::FORBIDDEN, detail)
+                .with_next("`basic-agent keys list` shows which keys there are"))
         }
-        Err(_) => {
-            return Err(Problem::bad_request(
-                "the body ended before it was complete",
-            ));
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what only the agents write.
+fn writable(collection: &str) -> Result<(), Problem> {
+    if !collection.starts_with(RESERVED_PREFIX) {
+        return Ok(());
+    }
+    let next = match System::named(collection) {
+        Some(System::Members) => {
+            "decide about nodes by `basic-agent drain|undrain|fail|revive|weight|remove NODE`"
         }
+        Some(System::Keys) => "change keys by `basic-agent keys rotate|retire`",
+        Some(System::Audit | System::Probes) => {
+            "there is no need to: the agents write it themselves"
+        }
+        None => "choose a name that does not begin with \"agent.\"",
     };
+    let detail =
+        format!("the collection \"{collection}\" belongs to the agents and is not written as data");
+    Err(Problem::new(StatusCode::FORBIDDEN, detail).with_next(next))
+}
+
+async fn document(body: Body) -> Result<Bytes, Problem> {
+    let bytes = collect(body, VALUE_BYTES_MAX).await?;
     // Building the value checks its depth as well.
     match serde_json::from_slice::<serde_json::Value>(&bytes) {
         Ok(_) => Ok(bytes),
@@ -304,10 +344,28 @@ fn acks_timeout(text: Option<&str>) -> Result<Duration, Problem> {
         .ok_or_else(|| Problem::bad_request("timeout must be a duration up to 60s, such as 500ms"))
 }
 
+/// What became of the agents' own records.
+pub(super) fn record_failed(error: RecordError) -> Problem {
+    match error {
+        RecordError::Key(error) => invalid_name(error),
+        RecordError::Write(error) => write_failed(error),
+        RecordError::Read(_) | RecordError::Encode { .. } | RecordError::Unintelligible { .. } => {
+            Problem::internal(&error)
+        }
+    }
+}
+
 fn write_failed(error: WriteError) -> Problem {
     let detail = error.to_string();
+    if let WriteError::HeldBack(_) = error {
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_next(
+            "write on another node meanwhile; `basic-agent status` shows what is wrong",
+        );
+    }
     let status = match &error {
-        WriteError::Stopped | WriteError::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+        WriteError::Stopped | WriteError::Unknown | WriteError::HeldBack(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         WriteError::Refused(refused) => match refused {
             WriteRefused::NotFound(key) => return not_found(key),
             WriteRefused::ConditionFailed { current, .. } => {

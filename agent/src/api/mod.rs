@@ -7,13 +7,19 @@
 //! address, might send.
 
 mod data;
+mod events;
 mod extract;
 mod findings;
 mod guard;
+mod keys;
 mod members;
+mod operations;
 mod problem;
+mod reachable;
 mod server;
+mod servers;
 mod status;
+mod vitals;
 mod watch;
 
 use std::net::SocketAddr;
@@ -22,7 +28,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post, put};
 use basic_balancer::Balancer;
 use basic_balancer::metrics::ProxyMetrics;
 use basic_balancer::probe::AppHealth;
@@ -31,7 +37,12 @@ use basic_sync::net::Handle;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::events::Events;
+use crate::keys::Keys;
+use crate::operations::Operations;
 use crate::peer_port::Statistics;
+use crate::records::Records;
+use crate::servers::Registry;
 
 /// What the handlers see of the agent.
 #[derive(Debug)]
@@ -52,6 +63,16 @@ pub struct Parts {
     pub app_health: tokio::sync::watch::Receiver<AppHealth>,
     /// What the peer port has counted.
     pub peer_port: Arc<Statistics>,
+    /// What has happened.
+    pub events: Events,
+    /// The keys of the cluster.
+    pub keys: Keys,
+    /// The agents' own records.
+    pub records: Records,
+    /// What operators decide about nodes.
+    pub operations: Operations,
+    /// The servers without an agent.
+    pub registry: Registry,
     /// Asks the agent to leave and stop.
     pub stop: tokio::sync::watch::Sender<bool>,
     /// When the agent started.
@@ -87,13 +108,23 @@ fn routes(api: Api) -> Router {
         .route("/healthz", get(status::alive))
         .route("/readyz", get(status::ready))
         .route("/v1/status", get(status::status))
-        .route("/v1/members", get(members::list))
-        .route("/v1/members/{id}", get(members::one).delete(members::leave))
+        .route("/v1/members", get(members::list).post(servers::register))
+        .route(
+            "/v1/members/{id}",
+            get(members::one).delete(operations::remove),
+        )
+        .route("/v1/members/{id}/{action}", post(operations::decide))
+        .route("/v1/members/{id}/weight", put(operations::weight))
+        .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/rotate", post(keys::rotate))
+        .route("/v1/keys/{id}/retire", post(keys::retire))
+        .route("/v1/audit", get(operations::audit))
         .route("/v1/data/{collection}", get(data::list))
         .route(
             "/v1/data/{collection}/{key}",
             get(data::get).put(data::put).delete(data::delete),
         )
+        .route("/v1/events", get(events::events))
         .route("/v1/watch", get(watch::watch))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)

@@ -14,6 +14,9 @@ pub(super) struct Problem {
     title: String,
     status: u16,
     detail: String,
+    /// What to do now, where the status does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
     #[serde(skip)]
     code: StatusCode,
 }
@@ -27,7 +30,16 @@ impl Problem {
             title,
             status: code.as_u16(),
             detail: detail.into(),
+            next: None,
             code,
+        }
+    }
+
+    /// The same with what to do now.
+    pub(super) fn with_next(self, next: impl Into<String>) -> Self {
+        Self {
+            next: Some(next.into()),
+            ..self
         }
     }
 

@@ -1,11 +1,15 @@
 //! Serves the API's connections, within bounds: so many at once, so long for a request
 //! head, so long to end when the agent stops.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -23,6 +27,10 @@ const CLOSE_MAX: Duration = Duration::from_millis(500);
 /// Pause after accepting has failed, mostly for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where a request came from; an extension of every request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientAddress(pub(super) SocketAddr);
+
 /// Serves `routes` until `closed` says so.
 pub(super) async fn serve(
     listener: TcpListener,
@@ -39,8 +47,9 @@ pub(super) async fn serve(
         };
         tokio::select! {
             (accepted, permit) = accepting => match accepted {
-                Ok((stream, _)) => {
-                    let serving = serve_one(stream, routes.clone(), closed.clone());
+                Ok((stream, client)) => {
+                    let client = ClientAddress(client);
+                    let serving = serve_one(stream, client, routes.clone(), closed.clone());
                     connections.spawn(async move {
                         serving.await;
                         drop(permit);
@@ -62,13 +71,23 @@ pub(super) async fn serve(
     }
 }
 
-async fn serve_one(stream: TcpStream, routes: Router, mut closed: watch::Receiver<bool>) {
+async fn serve_one(
+    stream: TcpStream,
+    client: ClientAddress,
+    routes: Router,
+    mut closed: watch::Receiver<bool>,
+) {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client);
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,

@@ -1,14 +1,14 @@
 //! Status: alive, ready, and the whole in one document.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use basic_balancer::{Admission, EndpointSnapshot};
-use basic_membership::AnnouncedState;
+use basic_membership::{AnnouncedState, Member};
 use basic_sync::protocol::PeerStatus;
 use serde::Serialize;
 
@@ -16,6 +16,10 @@ use super::Api;
 use super::findings::{self, Finding};
 use super::members::rfc3339;
 use super::problem::Problem;
+use super::vitals::{Conflict, Disk, Gossip, Process};
+use crate::host::{DiskSpace, OpenFiles};
+use crate::operations::decision::Order;
+use crate::records::System;
 
 #[derive(Serialize)]
 struct Status {
@@ -31,6 +35,15 @@ struct Status {
     app: App,
     proxy: Proxy,
     sync: Sync,
+    process: Process,
+    /// `null` where the system does not tell.
+    disk: Option<Disk>,
+    gossip: Gossip,
+    /// The keys that are installed here, the one in use first.
+    keys: Vec<String>,
+    /// Why no writes are taken here, if so.
+    identity_conflict: Option<Conflict>,
+    /// The most urgent first.
     findings: Vec<Finding>,
 }
 
@@ -111,9 +124,9 @@ pub(super) async fn status(State(api): State<Api>) -> Response {
 }
 
 fn describe(api: &Api) -> Status {
-    let members = api.cluster.members();
+    let members: Vec<Member> = api.cluster.members().iter().cloned().collect();
     let mut counts = BTreeMap::from([("total", members.len())]);
-    for member in members.iter() {
+    for member in &members {
         *counts.entry(member.state.as_str()).or_default() += 1;
     }
     let health = api.app_health.borrow().clone();
@@ -121,18 +134,32 @@ fn describe(api: &Api) -> Status {
     let replica = api.replica.status().borrow().clone();
     let links = api.replica.links();
     let announced = api.cluster.metadata().announced;
+    let gossip = api.cluster.diagnostics();
+    let own = members.iter().find(|member| member.is_self);
+    let own_address = own.map_or(api.config.peer.listen, |own| own.peer);
+    let conflict = api.operations.latch().closed();
+    let disk = DiskSpace::at(&api.config.node.data_dir).ok();
+    let files = OpenFiles::of_this_process();
     let findings = findings::all(&findings::Facts {
         config: &api.config,
         own_id: &api.cluster.identity().id,
+        own_address,
         announced,
         members: &members,
+        servers: api.registry.servers().as_slice(),
         health: &health,
-        replica: &replica,
+        peers: &replica.peers,
+        clocks_refused: replica.counters.clocks_refused,
         links: &links,
         endpoints: &endpoints,
-        gossip: &api.cluster.diagnostics(),
+        gossip: &gossip,
         peer_port: &api.peer_port.snapshot(),
-        began: api.began,
+        conflict: conflict.as_ref(),
+        orders: &orders(api),
+        disk,
+        files,
+        uptime: api.began.elapsed(),
+        now: SystemTime::now(),
     });
     let last_error = |peer: &PeerStatus| {
         let link = links.iter().find(|link| link.peer.id == peer.peer);
@@ -180,8 +207,28 @@ fn describe(api: &Api) -> Status {
             digest: hex(&replica.digest.to_bytes()),
             peers: peers.collect(),
         },
+        process: Process::from(files),
+        disk: disk.map(Disk::from),
+        gossip: Gossip::new(
+            own_address,
+            &gossip,
+            &members,
+            api.cluster.roster().len(),
+            api.config.gossip.phi,
+        ),
+        keys: own.map_or_else(Vec::new, |own| {
+            own.metadata.keys.iter().map(ToString::to_string).collect()
+        }),
+        identity_conflict: conflict.map(Conflict::from),
         findings,
     }
+}
+
+/// Who decided what about members, by the key of the decision. A store that cannot be read has other ways to say so;
+/// without it, the findings lack only the names.
+fn orders(api: &Api) -> BTreeMap<String, Order> {
+    let documents = api.records.all::<Order>(System::Members);
+    documents.unwrap_or_default().into_iter().collect()
 }
 
 impl From<&EndpointSnapshot> for Endpoint {

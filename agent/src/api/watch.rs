@@ -50,6 +50,7 @@ pub(super) async fn watch(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let collection = query.collection.as_deref().filter(|name| !name.is_empty());
+    collection.map_or(Ok(()), data::readable)?;
     let collection = collection.map(Collection::new).transpose();
     let collection = collection.map_err(|error| Problem::bad_request(error.to_string()))?;
     let last_event = headers.get("last-event-id").and_then(|id| id.to_str().ok());
@@ -92,7 +93,13 @@ fn events(watch: Watch) -> impl Stream<Item = Result<Event, Infallible>> {
         .id(watch.cursor().to_string())
         .comment("watching");
     let changes = stream::unfold(watch, |mut watch| async move {
-        let item = watch.next().await.ok()?;
+        let item = loop {
+            let item = watch.next().await.ok()?;
+            // A watch of all collections passes over those that are not shown.
+            if data::readable(item.change.key.collection().as_str()).is_ok() {
+                break item;
+            }
+        };
         let id = Cursor {
             position: item.position,
             ..watch.cursor()

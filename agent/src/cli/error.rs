@@ -12,6 +12,7 @@ use crate::telemetry::TelemetryError;
 
 use super::client::ClientError;
 use super::data::DocumentError;
+use super::setup::SetupError;
 
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,54 @@ pub enum CliError {
         /// How long was waited.
         waited: Duration,
     },
+    /// A decision is stored, but what it is for has not come about in time.
+    #[error(
+        "the decision about {node} is stored, and after {} this was still awaited: {awaited}", humantime::format_duration(*.waited)
+    )]
+    StillAwaited {
+        /// The node.
+        node: String,
+        /// What was waited for.
+        awaited: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A running node would be removed, and nobody has confirmed it.
+    #[error(
+        "{node} is {state}: removing it stops its agent; repeat with --yes to do so. Nothing was changed"
+    )]
+    Unconfirmed {
+        /// The node.
+        node: String,
+        /// Its state.
+        state: String,
+    },
+    /// An agent was asked to remove its own node.
+    #[error(
+        "{node} is the node of the agent that was asked: take it out by `basic-agent leave`, or ask another agent (--api) to remove it"
+    )]
+    RemovesItself {
+        /// The node.
+        node: String,
+    },
+    /// The node was not set up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// A rotation goes on.
+    #[error(
+        "key {id} is made and recorded, and after {} not yet in use on {missing}; the rotation goes on by itself, and `basic-agent keys list` says how far it is", humantime::format_duration(*.waited)
+    )]
+    RotationUnderWay {
+        /// The new key.
+        id: String,
+        /// The members that do not use it.
+        missing: String,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// It was done, and what it found needs attention. All about it has been printed.
+    #[error("something needs attention")]
+    Attention,
     /// The answer cannot be written.
     #[error("the output cannot be written")]
     Output(#[source] io::Error),
@@ -66,9 +115,10 @@ impl CliError {
         ExitCode::from(self.code())
     }
 
-    /// The error and its causes for a person, one line each; none where there is nobody left to read it.
+    /// The error and its causes for a person, one line each; none where there is nobody left to read it, or nothing to
+    /// add to what was printed.
     pub fn report(&self) -> Option<String> {
-        if self.is_broken_pipe() {
+        if self.is_broken_pipe() || matches!(self, Self::Attention) {
             return None;
         }
         let mut report = format!("error: {self}");
@@ -90,17 +140,20 @@ impl CliError {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::ApiUrl { .. } | Self::Document(_) => 2,
+            Self::Unconfirmed { .. } | Self::RemovesItself { .. } => 2,
             Self::Secret(error) => match error {
                 SecretError::TooShort { .. }
                 | SecretError::TooLong { .. }
                 | SecretError::NotUnicode { .. }
                 | SecretError::FileMissing { .. }
                 | SecretError::NotShared { .. }
+                | SecretError::FileLost { .. }
                 | SecretError::FileExposed { .. } => 2,
                 SecretError::FileUnreadable { .. }
                 | SecretError::FileUnwritable { .. }
                 | SecretError::Random(_) => 1,
             },
+            Self::Setup(error) => error.code(),
             Self::Client(error) if error.is_unreachable() => 3,
             Self::Output(_) if self.is_broken_pipe() => 0,
             Self::Telemetry(_)
@@ -108,6 +161,9 @@ impl CliError {
             | Self::Agent(_)
             | Self::Client(_)
             | Self::StillThere { .. }
+            | Self::RotationUnderWay { .. }
+            | Self::Attention
+            | Self::StillAwaited { .. }
             | Self::Output(_) => 1,
         }
     }

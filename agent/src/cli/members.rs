@@ -48,6 +48,7 @@ pub(super) fn state_colour(state: &str) -> Option<Colour> {
 fn table(members: &client::Members, now: SystemTime) -> Table {
     let mut table = Table::new(&[
         "ID",
+        "KIND",
         "STATE",
         "FOR",
         "APP",
@@ -66,6 +67,19 @@ fn table(members: &client::Members, now: SystemTime) -> Table {
             Some(false) => ("unhealthy", Some(Colour::Bad)),
             None => ("-", None),
         };
+        let app = match member.app.as_ref().and_then(|app| app.by.as_ref()) {
+            Some(by) => format!("{app}, says {by}"),
+            None => app.to_owned(),
+        };
+        // What the agent that is asked finds itself counts beside what the member's own agent says.
+        let (app, app_colour) = match member.reachable.ok {
+            Some(false) => (format!("{app}, not reached"), Some(Colour::Bad)),
+            _ => (app, app_colour),
+        };
+        let doubt = match member.phi {
+            Some(phi) if state == "suspect" => format!("{state}, phi {phi:.1}"),
+            _ => state.to_owned(),
+        };
         let addresses = member.addresses.as_ref();
         table.row(vec![
             Cell::new(if is_own {
@@ -73,7 +87,8 @@ fn table(members: &client::Members, now: SystemTime) -> Table {
             } else {
                 id.to_owned()
             }),
-            Cell::new(state).painted(state_colour(state)),
+            Cell::optional(member.agent.map(kind)),
+            Cell::new(doubt).painted(state_colour(state)),
             Cell::optional(member.since.as_ref().map(|since| since.age(now))),
             Cell::new(app).painted(app_colour),
             Cell::optional(member.weight.map(|weight| weight.to_string())),
@@ -84,6 +99,11 @@ fn table(members: &client::Members, now: SystemTime) -> Table {
         ]);
     }
     table
+}
+
+/// Whether a member is a node with an agent, or a server that was registered.
+fn kind(agent: bool) -> &'static str {
+    if agent { "node" } else { "server" }
 }
 
 fn labels(member: &client::Member) -> Option<String> {

@@ -23,6 +23,16 @@ pub(super) struct SettingsArgs {
 struct SettingsFlags(Vec<FlagValue>);
 
 impl SettingsArgs {
+    /// The configuration file, if one was named.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.config.clone()
+    }
+
+    /// The flags in the order in which they were given.
+    pub(super) fn flags(&self) -> &[FlagValue] {
+        &self.flags.0
+    }
+
     /// File, environment and flags together.
     pub(super) fn sources(self, environment: Environment) -> Sources {
         Sources {

@@ -1,4 +1,8 @@
 //! `status`: whether all is well, and if not, what is wrong, since when, how that is known and what to do.
+//!
+//! The exit code tells it to scripts: 1 if something does not work (a finding of severity error), 0 otherwise, be there
+//! warnings or not. `etcdctl endpoint health` and `systemctl status` do likewise; a warning that ended a script would
+//! soon be silenced, and with it the errors.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -6,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 
 use crate::config::Printable;
+use crate::host::bytes;
 
 use super::CliError;
 use super::client::{self, Client, Endpoint, Finding, Target};
@@ -29,10 +34,17 @@ impl Status {
     ) -> Result<(), CliError> {
         let answer = client.get(Target::new("/v1/status")).await?;
         if self.format.json {
-            return output.document(&answer.body);
+            output.document(&answer.body)?;
         }
-        let text = describe(&answer.json()?, SystemTime::now(), output);
-        output.text(&text)
+        let status: client::Status = answer.json()?;
+        if !self.format.json {
+            output.text(&describe(&status, SystemTime::now(), output))?;
+        }
+        let is_error = |finding: &Finding| finding.severity.as_deref() == Some("error");
+        if status.findings.iter().any(is_error) {
+            return Err(CliError::Attention);
+        }
+        Ok(())
     }
 }
 
@@ -48,6 +60,8 @@ fn describe(status: &client::Status, now: SystemTime, output: &Output) -> String
         ("app", app(status, now)),
         ("proxy", proxy(status)),
         ("replication", replication(status)),
+        ("gossip", gossip(status)),
+        ("disk", disk(status)),
         ("agent", agent(status)),
     ] {
         if let Some(sentence) = sentence {
@@ -207,6 +221,38 @@ fn replication(status: &client::Status) -> Option<String> {
         );
     }
     Some(text)
+}
+
+/// The numbers that show how well the others are heard, and this node by them.
+fn gossip(status: &client::Status) -> Option<String> {
+    let gossip = status.gossip.as_ref()?;
+    let mut facts = Vec::new();
+    if let Some(age) = gossip.heartbeat_age_max_ms {
+        let phi = gossip.phi_max.zip(gossip.phi_limit);
+        let phi = phi.map(|(phi, limit)| format!(" (phi at most {phi:.1}, limit {limit})"));
+        let phi = phi.unwrap_or_default();
+        facts.push(format!("every live member was heard within {age} ms{phi}"));
+    }
+    if let Some(age) = gossip.last_inbound_ms {
+        let at = gossip.advertised.as_ref();
+        let at = at.map(|at| format!(" at {}", shown(at)));
+        let at = at.unwrap_or_default();
+        facts.push(format!("others reached this node{at} {age} ms ago"));
+    }
+    if let Some(offset) = gossip.clock_offset_max_ms {
+        let offset = offset.unsigned_abs();
+        facts.push(format!("clocks are within {offset} ms"));
+    }
+    if let Some(delay) = gossip.tick_delay_max_ms {
+        facts.push(format!("its own ticks came at most {delay} ms late"));
+    }
+    (!facts.is_empty()).then(|| facts.join("\n"))
+}
+
+fn disk(status: &client::Status) -> Option<String> {
+    let disk = status.disk.as_ref()?;
+    let (free, total) = disk.free_bytes.zip(disk.total_bytes)?;
+    Some(format!("{} of {} are free", bytes(free), bytes(total)))
 }
 
 fn agent(status: &client::Status) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 use http::uri::{PathAndQuery, Scheme, Uri};
 use toml_edit::{Array, Value};
@@ -77,6 +78,14 @@ impl fmt::Display for HostPort {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        <Self as Setting>::from_text(text)
     }
 }
 
@@ -236,6 +245,14 @@ impl HealthPath {
     /// The path; it begins with `/`.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for HealthPath {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        <Self as Setting>::from_text(text)
     }
 }
 

@@ -7,7 +7,7 @@ use super::origin::{Origin, Origins};
 use super::problem::Problem;
 use super::schema::{
     API_LISTEN, APP_ADVERTISE, APP_URL, KeyId, PEER_ADVERTISE, PEER_LISTEN, PEER_SEEDS,
-    PROXY_LISTEN,
+    PEER_TLS_CA, PEER_TLS_CERT, PEER_TLS_KEY, PROXY_LISTEN,
 };
 use super::settings::Config;
 
@@ -64,6 +64,14 @@ pub enum Conflict {
         /// The address.
         address: SocketAddr,
     },
+    /// A certificate that is of no use without the other files.
+    #[error(
+        "a certificate of your own needs [peer] tls_cert, tls_key and tls_ca together; {missing} is not set"
+    )]
+    CertificateIncomplete {
+        /// The keys that are missing.
+        missing: String,
+    },
     /// An API that other hosts reach.
     #[error(
         "{listen} can be reached from other hosts, and the API asks nobody who they are; listen on 127.0.0.1, or pass --insecure where nobody else is on the network"
@@ -96,6 +104,7 @@ pub(super) fn conflicts(
         advertise(config),
         seeds(config),
         secret(config, secret_is_given),
+        certificate(config),
         api(config),
         app(config),
     ];
@@ -245,6 +254,27 @@ fn secret(config: &Config, is_given: bool) -> Vec<Found> {
         conflict: Conflict::SecretRequired { address },
     });
     found.into_iter().collect()
+}
+
+fn certificate(config: &Config) -> Vec<Found> {
+    let keys = [
+        (PEER_TLS_CERT.id(), config.peer.tls_cert.is_some()),
+        (PEER_TLS_KEY.id(), config.peer.tls_key.is_some()),
+        (PEER_TLS_CA.id(), config.peer.tls_ca.is_some()),
+    ];
+    let given = keys.iter().find(|(_, is_given)| *is_given);
+    let missing = keys.iter().filter(|(_, is_given)| !*is_given);
+    let missing: Vec<String> = missing.map(|(key, _)| key.to_string()).collect();
+    match given {
+        Some((key, _)) if !missing.is_empty() => vec![Found {
+            key: *key,
+            compared: vec![*key],
+            conflict: Conflict::CertificateIncomplete {
+                missing: missing.join(", "),
+            },
+        }],
+        _ => Vec::new(),
+    }
 }
 
 fn api(config: &Config) -> Vec<Found> {

@@ -20,6 +20,8 @@ pub(super) const PEER_SECRET: &str = "BASIC_AGENT_PEER_SECRET";
 const CONFIG: &str = "BASIC_AGENT_CONFIG";
 /// The agent that client commands talk to, where no `--api` names one.
 const API: &str = "BASIC_AGENT_API";
+/// The token that `join` takes where none is given as an argument.
+pub(crate) const JOIN_TOKEN: &str = "BASIC_AGENT_JOIN_TOKEN";
 
 /// The variables that concern the agent, as they were when the program started.
 #[derive(Clone, Default)]
@@ -43,6 +45,11 @@ impl Environment {
         self.variables.get(API).map(OsString::as_os_str)
     }
 
+    /// The token in `BASIC_AGENT_JOIN_TOKEN`.
+    pub(crate) fn join_token(&self) -> Option<&OsStr> {
+        self.variables.get(JOIN_TOKEN).map(OsString::as_os_str)
+    }
+
     /// The secret in `BASIC_AGENT_PEER_SECRET`.
     pub(super) fn peer_secret(&self) -> Option<&OsStr> {
         self.variables.get(PEER_SECRET).map(OsString::as_os_str)
@@ -52,7 +59,8 @@ impl Environment {
     pub(super) fn read(&self) -> Layer {
         let mut layer = Layer::default();
         for (variable, value) in &self.variables {
-            if [PEER_SECRET, CONFIG, API].contains(&variable.as_str()) || is_service_link(variable)
+            if [PEER_SECRET, CONFIG, API, JOIN_TOKEN].contains(&variable.as_str())
+                || is_service_link(variable)
             {
                 continue;
             }
@@ -123,7 +131,7 @@ fn variable_hint(variable: &str) -> Hint {
     let names = keys
         .iter()
         .map(String::as_str)
-        .chain([PEER_SECRET, CONFIG, API]);
+        .chain([PEER_SECRET, CONFIG, API, JOIN_TOKEN]);
     // The prefix is common to all, so only the rest says how near they are.
     let rests = names.map(|name| name.trim_start_matches(PREFIX));
     match suggestion::nearest(variable.trim_start_matches(PREFIX), rests) {

@@ -36,7 +36,7 @@ impl Setting for BTreeMap<String, String> {
                 })
             })
             .collect::<Result<_, _>>()?;
-        collect(pairs.into_iter())
+        labels(pairs.into_iter())
     }
 
     fn to_text(&self) -> String {
@@ -61,7 +61,7 @@ impl Setting for BTreeMap<String, String> {
                 }),
             })
             .collect::<Result<_, _>>()?;
-        collect(pairs.into_iter())
+        labels(pairs.into_iter())
     }
 
     fn to_toml(&self) -> Value {
@@ -73,7 +73,11 @@ impl Setting for BTreeMap<String, String> {
     }
 }
 
-fn collect<'a>(
+/// Labels from anywhere, held to the rules of `[node] labels`.
+///
+/// # Errors
+/// If there are too many, or a name or a value is not one of a label.
+pub(crate) fn labels<'a>(
     pairs: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
 ) -> Result<BTreeMap<String, String>, ValueError> {
     if pairs.len() > LABELS_MAX {

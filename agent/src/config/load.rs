@@ -15,8 +15,8 @@ use super::problem::{ConfigErrors, Problem};
 use super::schema::{self, Key, KeyId};
 use super::secrets::PeerSecretSource;
 use super::settings::{
-    ApiConfig, AppConfig, Config, GossipConfig, LogConfig, NodeConfig, PeerConfig, ProxyConfig,
-    ReplicationConfig,
+    ApiConfig, AppConfig, Config, EventsConfig, GossipConfig, LogConfig, NodeConfig, PeerConfig,
+    ProxyConfig, ReplicationConfig,
 };
 use super::value::{Raw, Setting};
 
@@ -146,6 +146,9 @@ impl Reader {
                 advertise: self.optional(&schema::PEER_ADVERTISE),
                 seeds: self.required(&schema::PEER_SEEDS),
                 secret_file: self.optional(&schema::PEER_SECRET_FILE),
+                tls_cert: self.optional(&schema::PEER_TLS_CERT),
+                tls_key: self.optional(&schema::PEER_TLS_KEY),
+                tls_ca: self.optional(&schema::PEER_TLS_CA),
                 insecure: self.required(&schema::PEER_INSECURE),
             },
             gossip: GossipConfig {
@@ -174,6 +177,12 @@ impl Reader {
             replication: ReplicationConfig {
                 pull_interval: self.required(&schema::REPLICATION_PULL_INTERVAL),
                 push_buffer: self.required(&schema::REPLICATION_PUSH_BUFFER),
+            },
+            events: EventsConfig {
+                command: self.required(&schema::EVENTS_COMMAND),
+                webhook: self.optional(&schema::EVENTS_WEBHOOK),
+                on: self.required(&schema::EVENTS_ON),
+                hooks_on: self.required(&schema::EVENTS_HOOKS_ON),
             },
             log: LogConfig {
                 level: self.required(&schema::LOG_LEVEL),

@@ -14,6 +14,7 @@ mod check;
 mod environment;
 mod file;
 mod flag;
+mod hook;
 mod label;
 mod layer;
 mod load;
@@ -38,6 +39,8 @@ pub use environment::Environment;
 pub use file::FileError;
 pub use flag::FlagValue;
 pub(crate) use flag::SET;
+pub use hook::{CommandLine, EventKinds, HooksOn, WebhookUrl};
+pub(crate) use label::labels;
 pub use load::{Loaded, Sources};
 pub use log_filter::LogFilter;
 pub use name::{ClusterName, NodeName};
@@ -47,9 +50,11 @@ pub use problem::{ConfigErrors, Fault, Problem};
 pub use render::default_file;
 pub(crate) use schema::{FlagShape, Initial, KEYS};
 pub use secrets::{PeerSecret, PeerSecretSource, SecretError};
+pub(crate) use secrets::{SECRET_FILE_NAME, write_secret};
 pub use settings::{
-    ApiConfig, AppConfig, Config, GossipConfig, LogConfig, LogFormat, NodeConfig, PeerConfig,
-    ProxyConfig, ReplicationConfig, Strategy,
+    ApiConfig, AppConfig, Config, EventsConfig, GossipConfig, LogConfig, LogFormat, NodeConfig,
+    PeerConfig, ProxyConfig, ReplicationConfig, Strategy,
 };
 pub use suggestion::Hint;
+pub(crate) use suggestion::nearest;
 pub use value::ValueError;

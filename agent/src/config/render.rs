@@ -6,7 +6,7 @@ use serde_json::json;
 use toml_edit::Value;
 
 use super::load::Loaded;
-use super::origin::{Effective, Origins};
+use super::origin::{Effective, Origin, Origins};
 use super::schema::{self, AnyKey, Initial};
 use super::value::Raw;
 
@@ -25,19 +25,40 @@ pub fn default_file() -> String {
         text.push_str(&format!("\n[{table}]\n"));
         for key in schema::KEYS.iter().filter(|key| key.id().table == table) {
             text.push_str(&comment(&explanation(*key)));
-            let (mark, value) = match key.initial() {
-                Initial::Default(value) => ("", value),
-                Initial::Unset { example } => ("# ", example),
+            let mark = match key.initial() {
+                Initial::Default(_) => "",
+                Initial::Unset { .. } => "# ",
             };
-            let value = key.check(&Raw::Text(value.to_owned()));
-            let value = value.expect("the schema's defaults and examples are valid");
-            text.push_str(&format!("{mark}{} = {value}\n", key.id().name));
+            text.push_str(&format!("{mark}{} = {}\n", key.id().name, initial(*key)));
         }
     }
     text
 }
 
 impl Loaded {
+    /// A configuration file with what is not at its default, and every other key explained in a comment.
+    pub fn to_file(&self) -> String {
+        let mut text = comment(
+            "Configuration of Basic Agent. Keys in comments are at their default. A variable of the environment goes \
+             before this file, BASIC_AGENT_PEER_LISTEN for [peer] listen, and a flag before both.",
+        );
+        for table in schema::tables() {
+            text.push_str(&format!("\n[{table}]\n"));
+            for key in schema::KEYS.iter().filter(|key| key.id().table == table) {
+                text.push_str(&comment(&explanation(*key)));
+                let set = self.origins.in_table(table).find(|effective| {
+                    effective.key.id() == key.id() && effective.origin != Origin::Default
+                });
+                let name = key.id().name;
+                text.push_str(&match set {
+                    Some(effective) => format!("{name} = {}\n", effective.value),
+                    None => format!("# {name} = {}\n", initial(*key)),
+                });
+            }
+        }
+        text
+    }
+
     /// The settings in force as a configuration file, on demand with the origin of each as a comment.
     pub fn to_toml(&self, with_origin: bool) -> String {
         let mut text = String::new();
@@ -93,6 +114,13 @@ impl Origins {
             .iter()
             .filter(move |effective| effective.key.id().table == table)
     }
+}
+
+/// The default of a key, or else its example.
+fn initial(key: &dyn AnyKey) -> Value {
+    let (Initial::Default(text) | Initial::Unset { example: text }) = key.initial();
+    let value = key.check(&Raw::Text(text.to_owned()));
+    value.expect("the schema's defaults and examples are valid")
 }
 
 fn explanation(key: &dyn AnyKey) -> String {

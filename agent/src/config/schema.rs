@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::address::{HealthPath, HostPort, HttpUrl};
+use super::hook::{CommandLine, EventKinds, HooksOn, WebhookUrl};
 use super::log_filter::LogFilter;
 use super::name::{ClusterName, NodeName};
 use super::settings::{LogFormat, Strategy};
@@ -83,6 +84,9 @@ pub(crate) static KEYS: &[&dyn AnyKey] = &[
     &PEER_ADVERTISE,
     &PEER_SEEDS,
     &PEER_SECRET_FILE,
+    &PEER_TLS_CERT,
+    &PEER_TLS_KEY,
+    &PEER_TLS_CA,
     &PEER_INSECURE,
     &GOSSIP_INTERVAL,
     &GOSSIP_PHI,
@@ -101,6 +105,10 @@ pub(crate) static KEYS: &[&dyn AnyKey] = &[
     &PROXY_RETRY_BODY_MAX,
     &REPLICATION_PULL_INTERVAL,
     &REPLICATION_PUSH_BUFFER,
+    &EVENTS_COMMAND,
+    &EVENTS_WEBHOOK,
+    &EVENTS_ON,
+    &EVENTS_HOOKS_ON,
     &LOG_LEVEL,
     &LOG_FORMAT,
 ];
@@ -177,6 +185,39 @@ pub(super) static PEER_SECRET_FILE: Key<PathBuf> = Key::new(
     "File with the secret that all agents of the cluster share, 32 characters or more; BASIC_AGENT_PEER_SECRET goes before it, peer.secret in the data directory after it.",
 )
 .with_flag("--secret-file");
+
+pub(super) static PEER_TLS_CERT: Key<PathBuf> = Key::new(
+    KeyId {
+        table: "peer",
+        name: "tls_cert",
+    },
+    Initial::Unset {
+        example: "/etc/basic-agent/n1.pem",
+    },
+    "PEM file with this node's certificate, instead of one that follows from the secret; it names the node by the URI basic-agent://CLUSTER/NODE, or by its id as the first DNS name. A new file is put to use without a restart.",
+);
+
+pub(super) static PEER_TLS_KEY: Key<PathBuf> = Key::new(
+    KeyId {
+        table: "peer",
+        name: "tls_key",
+    },
+    Initial::Unset {
+        example: "/etc/basic-agent/n1.key",
+    },
+    "PEM file with the private key of that certificate.",
+);
+
+pub(super) static PEER_TLS_CA: Key<PathBuf> = Key::new(
+    KeyId {
+        table: "peer",
+        name: "tls_ca",
+    },
+    Initial::Unset {
+        example: "/etc/basic-agent/ca.pem",
+    },
+    "PEM file with the authorities that the certificates of all agents must come from.",
+);
 
 pub(super) static PEER_INSECURE: Key<bool> = Key::new(
     KeyId { table: "peer", name: "insecure" },
@@ -357,6 +398,46 @@ pub(super) static REPLICATION_PUSH_BUFFER: Key<ByteSize> = Key::new(
     "Memory for changes on their way to peers; a peer further behind is served from disk.",
 )
 .within(ByteSize::mib(8), ByteSize::gib(4));
+
+pub(super) static EVENTS_COMMAND: Key<CommandLine> = Key::new(
+    KeyId {
+        table: "events",
+        name: "command",
+    },
+    Initial::Default(""),
+    "Program and arguments that are run for each event, whose JSON is on the standard input; run as they are, without a shell.",
+);
+
+pub(super) static EVENTS_WEBHOOK: Key<WebhookUrl> = Key::new(
+    KeyId {
+        table: "events",
+        name: "webhook",
+    },
+    Initial::Unset {
+        example: "http://127.0.0.1:9000/events",
+    },
+    "URL that the JSON of each event is posted to; http or https.",
+);
+
+pub(super) static EVENTS_ON: Key<EventKinds> = Key::new(
+    KeyId {
+        table: "events",
+        name: "on",
+    },
+    Initial::Default(
+        "failed,left,returned,restarted,removed,identity-conflict,gossip-restarted,operator,app-unhealthy,app-healthy",
+    ),
+    "Kinds of events that command and webhook are told of; `basic-agent events` shows all.",
+);
+
+pub(super) static EVENTS_HOOKS_ON: Key<HooksOn> = Key::new(
+    KeyId {
+        table: "events",
+        name: "hooks_on",
+    },
+    Initial::Default("one-node"),
+    "Which agents tell of an event that all see: one-node, or every-node; the same on every node.",
+);
 
 pub(super) static LOG_LEVEL: Key<LogFilter> = Key::new(
     KeyId { table: "log", name: "level" },

@@ -10,6 +10,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::keys;
+
 use super::environment::{self, Environment};
 use super::settings::Config;
 
@@ -20,7 +22,7 @@ const FILE_MAX: u64 = 4096;
 /// Random bytes of a secret that the agent makes.
 const RANDOM_BYTES: usize = 32;
 /// Name, in the data directory, of the secret that the agent makes.
-const FILE_NAME: &str = "peer.secret";
+pub(crate) const SECRET_FILE_NAME: &str = "peer.secret";
 
 /// The secret that all agents of a cluster share: 32 characters or more. Its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,6 +88,14 @@ pub enum SecretError {
         /// Where this node's own secret would be.
         path: PathBuf,
     },
+    /// The agent's own file is gone, though it has keys of a cluster. A new secret would keep it apart from the others.
+    #[error(
+        "the peer secret's file {} is gone, and this node has keys of a cluster already; put the file back, or run `basic-agent join` with a token from `basic-agent token` on another node", .path.display()
+    )]
+    FileLost {
+        /// The file.
+        path: PathBuf,
+    },
     /// Everyone on the host can read the file.
     #[error(
         "the peer secret's file {} can be read by every user of this host (mode {mode:04o}); run `chmod 600 {0}`, and make a new secret if others may have seen it", .path.display()
@@ -125,8 +135,12 @@ impl PeerSecret {
         &self.0
     }
 
-    /// Takes a text without the white space around it, such as the line break at the end of a file.
-    fn parse(text: &str, place: &str) -> Result<Self, SecretError> {
+    /// Takes a text without the white space around it, such as the line break at the end of a file. `place` says where
+    /// it was found.
+    ///
+    /// # Errors
+    /// [`SecretError::TooShort`].
+    pub(crate) fn parse(text: &str, place: &str) -> Result<Self, SecretError> {
         let text = text.trim();
         let chars = text.chars().count();
         if chars < CHARS_MIN {
@@ -138,7 +152,11 @@ impl PeerSecret {
         Ok(Self(text.to_owned()))
     }
 
-    fn random() -> Result<Self, SecretError> {
+    /// A new secret that nobody can guess.
+    ///
+    /// # Errors
+    /// [`SecretError::Random`].
+    pub(crate) fn random() -> Result<Self, SecretError> {
         let mut bytes = [0; RANDOM_BYTES];
         getrandom::fill(&mut bytes).map_err(SecretError::Random)?;
         Ok(Self(
@@ -160,7 +178,7 @@ impl PeerSecretSource {
                 (Some(value), _) => Source::Environment(value.to_owned()),
                 (None, Some(path)) => Source::File(path.clone()),
                 (None, None) => Source::DataDir {
-                    path: config.node.data_dir.join(FILE_NAME),
+                    path: config.node.data_dir.join(SECRET_FILE_NAME),
                     has_seeds: !config.peer.seeds.is_empty(),
                 },
             },
@@ -170,6 +188,14 @@ impl PeerSecretSource {
     /// Whether an operator gave it. One that the agent made for itself is shared with nobody yet.
     pub fn is_given(&self) -> bool {
         !matches!(self.0, Source::DataDir { .. })
+    }
+
+    /// The file that holds the secret, or will; none if the environment does.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Source::Environment(_) => None,
+            Source::File(path) | Source::DataDir { path, .. } => Some(path),
+        }
     }
 
     /// Reads the secret; none if it is the agent's to make and has not been made.
@@ -198,7 +224,12 @@ impl PeerSecretSource {
     pub fn read_or_create(&self) -> Result<PeerSecret, SecretError> {
         match (self.read()?, &self.0) {
             (Some(secret), _) => Ok(secret),
-            (None, Source::DataDir { path, .. }) => create_file(path),
+            (None, Source::DataDir { path, .. }) => {
+                if path.with_file_name(keys::FILE_NAME).exists() {
+                    return Err(SecretError::FileLost { path: path.clone() });
+                }
+                create_file(path)
+            }
             (None, Source::Environment(_) | Source::File(_)) => {
                 unreachable!("a secret that was given is read or refused")
             }
@@ -273,6 +304,21 @@ fn read_file(path: &Path) -> Result<Option<PeerSecret>, SecretError> {
     }
 }
 
+/// Keeps a secret at `path` (mode 0600, its directory 0700), in the place of what was there. The file holds the one or
+/// the other whole at any time.
+///
+/// # Errors
+/// [`SecretError::FileUnwritable`], [`SecretError::Random`]; what was there is unchanged.
+pub(crate) fn write_secret(path: &Path, secret: &PeerSecret) -> Result<(), SecretError> {
+    let draft = write_draft(path, secret)?;
+    let unwritable = |source| SecretError::FileUnwritable {
+        path: path.to_owned(),
+        source,
+    };
+    fs::rename(&draft, path).map_err(unwritable)?;
+    sync_directory(path).map_err(unwritable)
+}
+
 /// Makes a secret and keeps it at `path`. The file appears there whole or not at all; if another process was quicker,
 /// its secret counts.
 fn create_file(path: &Path) -> Result<PeerSecret, SecretError> {
@@ -281,23 +327,13 @@ fn create_file(path: &Path) -> Result<PeerSecret, SecretError> {
         path: path.to_owned(),
         source,
     };
-    let dir = path.parent().unwrap_or(Path::new("."));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(unwritable)?;
-    let mut suffix = [0; 8];
-    getrandom::fill(&mut suffix).map_err(SecretError::Random)?;
-    let draft = dir.join(format!("{FILE_NAME}.{}", hexadecimal(&suffix)));
-    let outcome = write_new(&draft, &secret).and_then(|()| fs::hard_link(&draft, path));
+    let draft = write_draft(path, &secret)?;
+    let outcome = fs::hard_link(&draft, path);
     // Whatever happened, the draft is of no more use; one that cannot be removed is as private as the secret.
     let _ = fs::remove_file(&draft);
     match outcome {
         Ok(()) => {
-            File::open(dir)
-                .and_then(|dir| dir.sync_all())
-                .map_err(unwritable)?;
+            sync_directory(path).map_err(unwritable)?;
             Ok(secret)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -305,6 +341,40 @@ fn create_file(path: &Path) -> Result<PeerSecret, SecretError> {
         }
         Err(error) => Err(unwritable(error)),
     }
+}
+
+/// Writes a secret to a new file beside `path`, whose directory is made if need be.
+fn write_draft(path: &Path, secret: &PeerSecret) -> Result<PathBuf, SecretError> {
+    let unwritable = |source| SecretError::FileUnwritable {
+        path: path.to_owned(),
+        source,
+    };
+    let dir = directory_of(path);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(unwritable)?;
+    let mut suffix = [0; 8];
+    getrandom::fill(&mut suffix).map_err(SecretError::Random)?;
+    let draft = dir.join(format!("{SECRET_FILE_NAME}.{}", hexadecimal(&suffix)));
+    write_new(&draft, secret).map_err(|error| {
+        // What was written of it is of no use.
+        let _ = fs::remove_file(&draft);
+        unwritable(error)
+    })?;
+    Ok(draft)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path)).and_then(|dir| dir.sync_all())
+}
+
+/// The directory of a file; the working directory for a bare name.
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn write_new(path: &Path, secret: &PeerSecret) -> io::Result<()> {

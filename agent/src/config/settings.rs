@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use crate::peer_port::CertificateFiles;
+
 use super::address::{HealthPath, HostPort, HttpUrl};
+use super::hook::{CommandLine, EventKinds, HooksOn, WebhookUrl};
 use super::log_filter::LogFilter;
 use super::name::{ClusterName, NodeName};
 use super::value::Choice;
@@ -29,6 +32,8 @@ pub struct Config {
     pub proxy: ProxyConfig,
     /// How data reaches its peers.
     pub replication: ReplicationConfig,
+    /// Whom it tells of events.
+    pub events: EventsConfig,
     /// What it says, and how.
     pub log: LogConfig,
 }
@@ -57,11 +62,27 @@ pub struct PeerConfig {
     pub seeds: Vec<HostPort>,
     /// File with the secret that all agents of the cluster share; see [`super::PeerSecretSource`].
     pub secret_file: Option<PathBuf>,
+    /// File with this node's certificate; see [`PeerConfig::certificate_files`].
+    pub tls_cert: Option<PathBuf>,
+    /// File with its private key.
+    pub tls_key: Option<PathBuf>,
+    /// File with the authorities of all agents' certificates.
+    pub tls_ca: Option<PathBuf>,
     /// Whether the operator took it upon herself to leave open what is refused by default.
     pub insecure: bool,
 }
 
 impl PeerConfig {
+    /// The files of a certificate of the operator's own, if there are such; `check.rs` has seen to it that they are
+    /// all three given or none.
+    pub fn certificate_files(&self) -> Option<CertificateFiles> {
+        Some(CertificateFiles {
+            certificate: self.tls_cert.clone()?,
+            key: self.tls_key.clone()?,
+            authorities: self.tls_ca.clone()?,
+        })
+    }
+
     /// The address that other agents are told, where `bound` is what the peer port was bound to: the configured one,
     /// else `bound`. It is reachable, because an unspecified `listen` is refused without `advertise`.
     pub fn advertised(&self, bound: SocketAddr) -> SocketAddr {
@@ -148,6 +169,19 @@ pub struct ReplicationConfig {
     pub pull_interval: Duration,
     /// Memory for changes on their way to peers. A peer further behind is served from disk.
     pub push_buffer: ByteSize,
+}
+
+/// Whom the agent tells of events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventsConfig {
+    /// What is run for each of them; empty for nothing.
+    pub command: CommandLine,
+    /// Where each of them is posted to.
+    pub webhook: Option<WebhookUrl>,
+    /// Of which kinds.
+    pub on: EventKinds,
+    /// On which nodes.
+    pub hooks_on: HooksOn,
 }
 
 /// What the agent says about itself, and how.

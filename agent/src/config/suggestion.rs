@@ -40,7 +40,7 @@ impl fmt::Display for Hint {
 
 /// The candidate that `wanted` is probably a misspelling of: the one with the fewest insertions, deletions,
 /// substitutions and swaps of neighbours (Damerau-Levenshtein), if these are at most a third of its letters or one.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     wanted: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -21,9 +21,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::bind::Listener;
-use super::certificates::{Credentials, CredentialsError, peer_name};
+use super::credentials::Credentials;
 use super::handshake::Refusal;
-use super::name::{AgentUri, PeerName};
+use super::name::PeerName;
 use super::notices::Notices;
 use super::protocol::Protocol;
 use super::statistics::Statistics;
@@ -104,11 +104,11 @@ impl Routes {
 impl Listener {
     /// Accepts connections until `shutdown` completes. Then nothing more is
     /// accepted and handshakes under way are dropped; connections that were
-    /// handed on belong to who serves them and stay open.
+    /// handed on belong to who serves them and stay open. Each handshake uses
+    /// the credentials in force when it begins.
     ///
     /// # Errors
-    /// Before the first connection, if the credentials make no valid TLS
-    /// configuration or the listener cannot be given to the runtime.
+    /// Before the first connection, if the listener cannot be given to the runtime.
     pub async fn serve(
         self,
         credentials: &Credentials,
@@ -117,11 +117,10 @@ impl Listener {
         statistics: Arc<Statistics>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let acceptor = TlsAcceptor::from(credentials.server_config(&routes.protocols())?);
         let listener = TcpListener::from_std(self.listener).map_err(ServeError::Runtime)?;
         let reception = Arc::new(Reception {
-            acceptor,
-            identity: credentials.identity().clone(),
+            credentials: credentials.clone(),
+            protocols: routes.protocols(),
             routes,
             limits,
             places: Arc::new(Semaphore::new(limits.connections_max)),
@@ -153,9 +152,6 @@ impl Listener {
 /// Why a listener could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The credentials make no valid TLS configuration.
-    #[error(transparent)]
-    Credentials(#[from] CredentialsError),
     /// The runtime did not take the listening socket.
     #[error("cannot wait for connections on the peer port")]
     Runtime(#[source] io::Error),
@@ -163,8 +159,8 @@ pub enum ServeError {
 
 /// What every handshake needs.
 struct Reception {
-    acceptor: TlsAcceptor,
-    identity: AgentUri,
+    credentials: Credentials,
+    protocols: Vec<Protocol>,
     routes: Routes,
     limits: Limits,
     places: Arc<Semaphore>,
@@ -188,9 +184,11 @@ impl Reception {
 
     async fn admit(&self, tcp: TcpStream, address: SocketAddr) -> Result<(), Refusal> {
         stream::configure(&tcp).map_err(Refusal::of)?;
-        let tls = self.acceptor.accept(tcp).await.map_err(Refusal::of)?;
+        let config = self.credentials.current().server_config(&self.protocols);
+        let accepted = TlsAcceptor::from(config).accept(tcp).await;
+        let tls = accepted.map_err(Refusal::of)?;
         let session = tls.get_ref().1;
-        let peer = peer_name(session.peer_certificates(), &self.identity)?;
+        let peer = self.credentials.peer_name(session.peer_certificates())?;
         let protocol = session.alpn_protocol().and_then(Protocol::from_alpn);
         let protocol = protocol.ok_or(Refusal::NoCommonProtocol)?;
         let queue = self

@@ -6,15 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::certificates::{Credentials, CredentialsError, peer_name, server_name};
+use super::credentials::Credentials;
 use super::handshake::Refusal;
-use super::name::{AgentUri, PeerName};
+use super::name::PeerName;
 use super::notices::Notices;
 use super::protocol::Protocol;
 use super::stream::{self, PeerStream};
@@ -26,10 +25,7 @@ pub struct Connector {
 }
 
 struct Shared {
-    identity: AgentUri,
-    sync: Arc<ClientConfig>,
-    gossip: Arc<ClientConfig>,
-    http: Arc<ClientConfig>,
+    credentials: Credentials,
     timeout: Duration,
     notices: Notices,
 }
@@ -40,23 +36,15 @@ impl Connector {
     pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
     /// A connector that gives each attempt, TCP and TLS together, `timeout`.
-    ///
-    /// # Errors
-    /// If the credentials make no valid TLS configuration.
-    pub fn new(
-        credentials: &Credentials,
-        timeout: Duration,
-    ) -> Result<Connector, CredentialsError> {
-        Ok(Connector {
+    /// Each attempt uses the credentials in force at its time.
+    pub fn new(credentials: &Credentials, timeout: Duration) -> Connector {
+        Connector {
             shared: Arc::new(Shared {
-                identity: credentials.identity().clone(),
-                sync: credentials.client_config(Protocol::Sync)?,
-                gossip: credentials.client_config(Protocol::Gossip)?,
-                http: credentials.client_config(Protocol::Http)?,
+                credentials: credentials.clone(),
                 timeout,
                 notices: Notices::default(),
             }),
-        })
+        }
     }
 
     /// Connects to the agent at `address` and says who it turned out to be.
@@ -124,9 +112,19 @@ pub enum ConnectError {
     /// The two secrets differ.
     #[error(
         "the agent at {address} does not share our peer secret: give both agents the same \
-         BASIC_AGENT_PEER_SECRET or [peer] secret_file"
+         BASIC_AGENT_PEER_SECRET or [peer] secret_file. Where the key was rotated, a fresh token \
+         (`basic-agent token` on a node of the cluster, `basic-agent join` here) brings the new one"
     )]
     OtherSecret {
+        /// Where it was tried.
+        address: SocketAddr,
+    },
+    /// A certificate that was given as a file is out of date, on one of the sides.
+    #[error(
+        "a certificate has expired or is not valid yet, ours or that of the agent at {address}: \
+         look at the clocks of both, and renew what [peer] tls_cert names"
+    )]
+    Expired {
         /// Where it was tried.
         address: SocketAddr,
     },
@@ -198,18 +196,14 @@ impl Shared {
         protocol: Protocol,
     ) -> Result<(PeerStream, PeerName), Refusal> {
         stream::configure(&tcp).map_err(Refusal::of)?;
-        let config = match protocol {
-            Protocol::Sync => &self.sync,
-            Protocol::Gossip => &self.gossip,
-            Protocol::Http => &self.http,
-        };
-        let connector = TlsConnector::from(config.clone());
+        let current = self.credentials.current();
+        let connector = TlsConnector::from(current.client_config(protocol));
         let tls = connector
-            .connect(server_name(), tcp)
+            .connect(current.server_name(), tcp)
             .await
             .map_err(Refusal::of)?;
         let session = tls.get_ref().1;
-        let peer = peer_name(session.peer_certificates(), &self.identity)?;
+        let peer = self.credentials.peer_name(session.peer_certificates())?;
         if session.alpn_protocol() != Some(protocol.alpn().as_bytes()) {
             return Err(Refusal::NoCommonProtocol);
         }
@@ -219,10 +213,11 @@ impl Shared {
     fn explain(&self, refusal: Refusal, address: SocketAddr, protocol: Protocol) -> ConnectError {
         match refusal {
             Refusal::OtherSecret => ConnectError::OtherSecret { address },
+            Refusal::Expired => ConnectError::Expired { address },
             Refusal::OtherCluster { cluster } => ConnectError::OtherCluster {
                 address,
                 theirs: cluster,
-                ours: self.identity.cluster.clone(),
+                ours: self.credentials.identity().cluster.clone(),
             },
             Refusal::NoCommonProtocol => ConnectError::NotServed { address, protocol },
             Refusal::Closed => ConnectError::Closed { address },
@@ -237,6 +232,7 @@ impl Shared {
         let permanent = matches!(
             error,
             ConnectError::OtherSecret { .. }
+                | ConnectError::Expired { .. }
                 | ConnectError::OtherCluster { .. }
                 | ConnectError::NotAnAgent { .. }
         );

@@ -8,7 +8,7 @@
 use std::io;
 use std::time::Duration;
 
-use rustls::{AlertDescription, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use thiserror::Error;
 
 use super::protocol::Protocol;
@@ -19,10 +19,17 @@ use super::protocol::Protocol;
 pub enum Refusal {
     /// Its certificate is not of our authority, or ours is not of its.
     #[error(
-        "the other side does not share our peer secret: give both agents the same \
-         BASIC_AGENT_PEER_SECRET or [peer] secret_file"
+        "the other side does not share our peer secret, or has only a key that was retired: give \
+         both agents the same BASIC_AGENT_PEER_SECRET or [peer] secret_file (or [peer] tls_ca, \
+         where certificates are given), or let it `basic-agent join` with a fresh token"
     )]
     OtherSecret,
+    /// A certificate that was given as a file is out of date, its or ours.
+    #[error(
+        "a certificate has expired or is not valid yet, ours or that of the other side: look at \
+         the clocks of both, and renew what [peer] tls_cert names"
+    )]
+    Expired,
     /// It spoke TLS and showed no certificate: not an agent.
     #[error("the other side showed no certificate, so it is not an agent of this cluster")]
     NoCertificate,
@@ -99,6 +106,13 @@ impl Refusal {
 
     fn of_tls(error: TlsError) -> Refusal {
         match error {
+            TlsError::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            )
+            | TlsError::AlertReceived(AlertDescription::CertificateExpired) => Refusal::Expired,
             TlsError::InvalidCertificate(_)
             | TlsError::DecryptError
             | TlsError::AlertReceived(

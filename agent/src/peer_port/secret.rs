@@ -7,12 +7,15 @@
 
 use std::fmt;
 
+use basic_membership::{GossipKey, KeyId};
+
 const GOSSIP_CONTEXT: &str = "basic-agent peer secret v1: gossip datagram key";
 const AUTHORITY_CONTEXT: &str = "basic-agent peer secret v1: certificate authority ed25519 seed";
 
-/// The keys of the peer port. `Debug` shows none of them.
+/// The keys of the peer port. `Debug` shows none of them, only by which id they go.
 #[derive(Clone)]
 pub struct PeerKeys {
+    id: KeyId,
     gossip: [u8; 32],
     authority_seed: [u8; 32],
 }
@@ -21,15 +24,22 @@ impl PeerKeys {
     /// Derives the keys from the cluster secret. The derivation is fast, not a
     /// password hash: the secret itself must be long and random.
     pub fn derive(secret: &[u8]) -> PeerKeys {
+        let gossip = blake3::derive_key(GOSSIP_CONTEXT, secret);
         PeerKeys {
-            gossip: blake3::derive_key(GOSSIP_CONTEXT, secret),
+            id: GossipKey::from_bytes(gossip).id(),
+            gossip,
             authority_seed: blake3::derive_key(AUTHORITY_CONTEXT, secret),
         }
     }
 
+    /// The public name of the secret and of all that follows from it.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
     /// The key that seals gossip datagrams.
-    pub fn gossip_key(&self) -> [u8; 32] {
-        self.gossip
+    pub fn gossip_key(&self) -> GossipKey {
+        GossipKey::from_bytes(self.gossip)
     }
 
     /// The ed25519 private key (RFC 8032 seed) of the cluster's authority.
@@ -40,7 +50,7 @@ impl PeerKeys {
 
 impl fmt::Debug for PeerKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeerKeys").finish_non_exhaustive()
+        write!(f, "PeerKeys({})", self.id)
     }
 }
 
@@ -58,13 +68,14 @@ mod tests {
         assert_ne!(keys.gossip, keys.authority_seed);
         assert_ne!(keys.gossip, other.gossip);
         assert_ne!(keys.authority_seed, other.authority_seed);
+        assert_eq!(keys.id(), again.id());
+        assert_eq!(keys.id(), keys.gossip_key().id());
+        assert_ne!(keys.id(), other.id());
     }
 
     #[test]
     fn debug_output_holds_no_key() {
-        assert_eq!(
-            format!("{:?}", PeerKeys::derive(b"secret")),
-            "PeerKeys { .. }"
-        );
+        let keys = PeerKeys::derive(b"secret");
+        assert_eq!(format!("{keys:?}"), format!("PeerKeys({})", keys.id()));
     }
 }

@@ -27,7 +27,8 @@ pub struct StatisticsSnapshot {
     pub accepted: u64,
     /// Connections authenticated and handed to their protocol.
     pub admitted: u64,
-    /// Refused because the two sides have different peer secrets.
+    /// Refused because the two sides have different peer secrets, or a
+    /// certificate that is out of date.
     pub other_secret: u64,
     /// Refused because the peer belongs to another cluster.
     pub other_cluster: u64,
@@ -70,7 +71,7 @@ impl Statistics {
 
     pub(super) fn record_refused(&self, refusal: &Refusal) {
         let counter = match refusal {
-            Refusal::OtherSecret => &self.other_secret,
+            Refusal::OtherSecret | Refusal::Expired => &self.other_secret,
             Refusal::OtherCluster { .. } => &self.other_cluster,
             Refusal::NoCertificate | Refusal::NoName | Refusal::NotTls(_) => &self.not_an_agent,
             Refusal::NoCommonProtocol => &self.no_common_protocol,

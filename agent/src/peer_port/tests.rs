@@ -46,6 +46,7 @@ impl Default for Setup<'_> {
 pub(super) struct Agent {
     pub(super) address: SocketAddr,
     pub(super) connector: Connector,
+    credentials: Credentials,
     pub(super) statistics: Arc<Statistics>,
     server: JoinHandle<()>,
 }
@@ -68,18 +69,20 @@ impl Setup<'_> {
             .into_parts();
         let address = listener.address();
         let credentials = credentials(secret, cluster, node);
-        let connector = Connector::new(&credentials, PATIENCE).expect("usable credentials");
+        let connector = Connector::new(&credentials, PATIENCE);
         let statistics = Arc::new(Statistics::default());
         let counters = statistics.clone();
+        let served_with = credentials.clone();
         let server = tokio::spawn(async move {
             let served = listener
-                .serve(&credentials, routes, limits, counters, shutdown)
+                .serve(&served_with, routes, limits, counters, shutdown)
                 .await;
-            served.expect("usable credentials");
+            served.expect("a listener for the runtime");
         });
         Agent {
             address,
             connector,
+            credentials,
             statistics,
             server,
         }
@@ -123,8 +126,15 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 fn credentials(secret: &str, cluster: &str, node: &str) -> Credentials {
-    Credentials::from_keys(&PeerKeys::derive(secret.as_bytes()), cluster, node)
+    Credentials::from_keys(&[PeerKeys::derive(secret.as_bytes())], cluster, node)
         .expect("valid names")
+}
+
+/// The server name of an agent with the usual secret.
+fn server_name() -> rustls_pki_types::ServerName<'static> {
+    credentials(SECRET, "c1", "stranger")
+        .current()
+        .server_name()
 }
 
 /// An agent that serves one protocol, with its queue.
@@ -149,14 +159,19 @@ fn stranger(
     with_certificate: bool,
 ) -> TlsConnector {
     let credentials = credentials(SECRET, "c1", "stranger");
-    let template = credentials
-        .client_config(Protocol::Sync)
-        .expect("usable credentials");
-    let roots = credentials.roots();
+    let template = credentials.current().client_config(Protocol::Sync);
+    let mut roots = rustls::RootCertStore::empty();
+    let keys = PeerKeys::derive(SECRET.as_bytes());
+    let derived = certificates::Derived::of(&keys, credentials.identity()).expect("a certificate");
+    roots.add(derived.authority).expect("an authority");
     let builder = rustls::ClientConfig::builder_with_provider(template.crypto_provider().clone())
         .with_protocol_versions(versions)
         .expect("versions of the provider")
-        .with_root_certificates(roots);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(selection::AuthorityVerifier {
+            roots: Arc::new(roots),
+            provider: template.crypto_provider().clone(),
+        }));
     let mut config = if with_certificate {
         builder.with_client_cert_resolver(template.client_auth_cert_resolver.clone())
     } else {
@@ -235,13 +250,79 @@ async fn another_secret_is_refused_and_said_by_both_sides() {
         error.to_string(),
         format!(
             "the agent at {} does not share our peer secret: give both agents the same \
-             BASIC_AGENT_PEER_SECRET or [peer] secret_file",
+             BASIC_AGENT_PEER_SECRET or [peer] secret_file. Where the key was rotated, a fresh \
+             token (`basic-agent token` on a node of the cluster, `basic-agent join` here) brings \
+             the new one",
             b.address
         )
     );
     eventually("the listener counts it", || b.refused().other_secret == 1).await;
     assert_eq!(b.refused().admitted, 0);
     assert!(queue.try_recv().is_err());
+}
+
+/// Whether an agent with these secrets, the first in use, can open a connection
+/// to one with those, and that one would open one to the first.
+async fn assert_meet(ours: &[&str], theirs: &[&str], expected: bool) {
+    for (ours, theirs) in [(ours, theirs), (theirs, ours)] {
+        let (b, mut queue) = serving(Protocol::Sync);
+        let keys = |secrets: &[&str]| -> Vec<PeerKeys> {
+            let secrets = secrets.iter();
+            secrets.map(|s| PeerKeys::derive(s.as_bytes())).collect()
+        };
+        b.credentials.replace_keys(&keys(theirs)).expect("keys");
+        let own = Credentials::from_keys(&keys(ours), "c1", "n1").expect("valid names");
+        let connected = Connector::new(&own, PATIENCE)
+            .connect(b.address, Protocol::Sync)
+            .await;
+        match connected {
+            Ok(_) if expected => drop(soon(queue.recv()).await.expect("a connection")),
+            Err(ConnectError::OtherSecret { .. }) if !expected => {
+                eventually("the listener counts it", || b.refused().other_secret == 1).await;
+            }
+            other => panic!("{ours:?} to {theirs:?}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn agents_with_any_secret_in_common_meet_whichever_each_has_in_use() {
+    let (a, b, c, d) = ("secret a", "secret b", "secret c", "secret d");
+    assert_meet(&[a], &[a], true).await;
+    assert_meet(&[a], &[b, a], true).await;
+    assert_meet(&[a, b], &[b, a], true).await;
+    assert_meet(&[a, b], &[c, b], true).await;
+    assert_meet(&[a, b, c], &[d, c], true).await;
+    assert_meet(&[a], &[b], false).await;
+    assert_meet(&[a, b], &[c, d], false).await;
+}
+
+#[tokio::test]
+async fn a_rotation_cuts_no_open_connection_and_counts_from_the_next_one_on() {
+    let (b, mut queue) = serving(Protocol::Sync);
+    let a = Setup::default().start();
+    let connection = a.connector.connect(b.address, Protocol::Sync).await;
+    let (mut at_a, _) = connection.expect("a connection");
+    let mut incoming = soon(queue.recv()).await.expect("a connection");
+
+    let new = PeerKeys::derive(b"the next secret");
+    b.credentials
+        .replace_keys(std::slice::from_ref(&new))
+        .expect("a key");
+    at_a.write_all(b"!").await.expect("still open");
+    at_a.flush().await.expect("still open");
+    let byte = soon(incoming.stream.read_u8()).await;
+    assert_eq!(byte.expect("still open"), b'!');
+    let error = a.connector.connect(b.address, Protocol::Sync).await;
+    let error = error.expect_err("its only key is retired there");
+    assert!(
+        matches!(error, ConnectError::OtherSecret { .. }),
+        "{error:?}"
+    );
+
+    a.credentials.replace_keys(&[new]).expect("a key");
+    let connected = a.connector.connect(b.address, Protocol::Sync).await;
+    connected.expect("the same key again");
 }
 
 #[tokio::test]
@@ -295,7 +376,7 @@ async fn a_client_that_asks_for_no_protocol_is_refused() {
     let (b, _queue) = serving(Protocol::Sync);
     let tcp = TcpStream::connect(b.address).await.expect("it listens");
     let tls = stranger(&[&rustls::version::TLS13], &[], true);
-    let _stream = tls.connect(certificates::server_name(), tcp).await;
+    let _stream = tls.connect(server_name(), tcp).await;
     eventually("the listener counts it", || {
         b.refused().no_common_protocol == 1
     })
@@ -308,7 +389,7 @@ async fn a_client_without_a_certificate_is_refused() {
     let tcp = TcpStream::connect(b.address).await.expect("it listens");
     let tls = stranger(&[&rustls::version::TLS13], &["basic-sync/1"], false);
     // In TLS 1.3 a client is done before its certificate has been looked at.
-    let stream = tls.connect(certificates::server_name(), tcp).await;
+    let stream = tls.connect(server_name(), tcp).await;
     stream
         .expect("done, as far as it knows")
         .read_u8()
@@ -323,9 +404,7 @@ async fn a_tls_1_2_client_is_refused() {
     let (b, _queue) = serving(Protocol::Sync);
     let tcp = TcpStream::connect(b.address).await.expect("it listens");
     let tls = stranger(&[&rustls::version::TLS12], &["basic-sync/1"], true);
-    tls.connect(certificates::server_name(), tcp)
-        .await
-        .expect_err("too old");
+    tls.connect(server_name(), tcp).await.expect_err("too old");
     eventually("the listener counts it", || b.refused().not_an_agent == 1).await;
 }
 
@@ -582,7 +661,7 @@ async fn connecting_to_nobody_or_to_another_service_says_which() {
 async fn a_host_that_never_answers_ends_in_a_timeout() {
     let credentials = credentials(SECRET, "c1", "n1");
     let limit = Duration::from_millis(20);
-    let connector = Connector::new(&credentials, limit).expect("usable credentials");
+    let connector = Connector::new(&credentials, limit);
     let silent = tokio::net::TcpListener::bind(loopback(0))
         .await
         .expect("a free port");

@@ -2,19 +2,19 @@
 //!
 //! - [`peers`]: streams of the peer port for replication and for large gossip frames.
 //! - [`routing`]: members become endpoints of the balancer and peers of replication.
-//! - `targets`: where requests for a member's app may go.
+//! - `servers`: servers without an agent become endpoints too.
+//! - `targets`: where requests for an app may go.
 //! - [`health`]: what the probe of the app finds becomes metadata.
 //! - [`readiness`]: when a node that starts has caught up with the others.
-//! - [`journal`]: what happens to members is logged.
 //! - [`settings`]: the configuration, crate by crate.
 //!
 //! Each is a function that runs until the agent stops, or a small type. What they decide
 //! is what no crate can decide alone, because it takes facts of two of them.
 
 pub mod health;
-pub mod journal;
 pub mod peers;
 pub mod readiness;
 pub mod routing;
+mod servers;
 pub mod settings;
 mod targets;

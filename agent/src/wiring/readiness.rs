@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use basic_membership::{Cluster, Members};
+use basic_membership::{Cluster, MemberState, Members};
 use basic_sync::model::PeerId;
 use basic_sync::net::Handle;
 use basic_sync::protocol::Status;
@@ -36,7 +36,8 @@ const HOPELESS_AFTER: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Looks for other members. Others are to be expected if there are seeds besides this
-/// node itself, or if the store holds writes of others; without, it returns at once.
+/// node itself, if the roster names others that have not left, or if the store holds
+/// writes of others; without, it returns at once.
 pub async fn discover(config: &Config, own: SocketAddr, cluster: &Cluster, replica: &Handle) {
     let others_are_seeds = config
         .peer
@@ -50,7 +51,11 @@ pub async fn discover(config: &Config, own: SocketAddr, cluster: &Cluster, repli
             .iter()
             .any(|(origin, _)| origin.replica != status.origin.replica)
     };
-    if !others_are_seeds && !others_have_written {
+    let others_are_known = cluster
+        .roster()
+        .iter()
+        .any(|entry| entry.id != cluster.identity().id && entry.last_state != MemberState::Left);
+    if !others_are_seeds && !others_are_known && !others_have_written {
         return;
     }
     let began = Instant::now();

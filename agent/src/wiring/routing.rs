@@ -1,39 +1,55 @@
 //! Members become endpoints of the balancer and peers of replication.
 //!
-//! Who takes requests: nodes that are active and whose app is healthy. A node that is
-//! draining, unreachable or unhealthy is used when nothing else is left; one that is
-//! catching up never is, because it would answer with old data.
+//! Who takes requests: nodes that are active and whose app is healthy; doubt about a
+//! node takes nothing from it. A node that is draining, unreachable or unhealthy is used
+//! when nothing else is left. One that is catching up never is, because it would answer
+//! with old data, nor is one that an operator took out.
+//!
+//! Who replicates: everyone who is or may soon be there again, and a removed node for as
+//! long as it lives, so that it learns of its removal.
 
 use basic_balancer::{Admission, Balancer, Endpoint, EndpointId, Refusal};
-use basic_membership::{Cluster, Member, MemberState, Members};
+use basic_membership::{AnnouncedState, Cluster, Member, MemberState, Members};
 use basic_sync::model::PeerId;
 use basic_sync::net::{Handle, Peer};
 
+use super::servers;
 use super::targets::Targets;
+use crate::servers::Registry;
 
-/// Keeps the balancer's endpoints in step with the members.
-pub async fn feed_balancer(cluster: Cluster, balancer: Balancer) {
+/// Keeps the balancer's endpoints in step with the members and with the servers without an agent.
+pub async fn feed_balancer(cluster: Cluster, registry: Registry, balancer: Balancer) {
     let mut changes = cluster.watch();
+    let mut registered = registry.watch();
     let mut targets = Targets::default();
     loop {
         let members = changes.borrow_and_update().clone();
+        let known = registered.borrow_and_update().clone();
         let endpoints = members.iter().filter_map(|member| {
             let admission = admission(member)?;
             Some(Endpoint {
                 id: EndpointId::new(member.id.as_str()),
                 target: targets.of(member)?,
-                weight: member.metadata.weight,
+                weight: member.weight(),
                 local: member.is_self,
                 admission,
             })
         });
-        balancer.set_endpoints(endpoints.collect());
-        targets.forget_all_but(&members);
+        let mut endpoints: Vec<Endpoint> = endpoints.collect();
+        endpoints.extend(servers::endpoints(
+            &known,
+            &members,
+            &registry,
+            &mut targets,
+        ));
+        balancer.set_endpoints(endpoints);
+        targets.forget_all_but(&members, &known);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() {
                 // Gossip has stopped; the last endpoints stay.
                 std::future::pending::<()>().await;
             },
+            Ok(()) = registered.changed() => {}
             () = targets.resolved() => {}
         }
     }
@@ -51,12 +67,16 @@ pub async fn feed_replication(cluster: Cluster, replica: Handle) {
     }
 }
 
-/// Everyone who is or may soon be there again.
+/// Everyone to replicate with.
 fn replication_peers(members: &Members) -> Vec<Peer> {
-    let gone = |state| matches!(state, MemberState::Left | MemberState::Removed);
+    let gone = |member: &Member| match member.state {
+        MemberState::Left => true,
+        MemberState::Removed => !member.live,
+        _ => false,
+    };
     let others = members
         .iter()
-        .filter(|member| !member.is_self && !gone(member.state));
+        .filter(|member| !member.is_self && !gone(member));
     others
         .map(|member| Peer {
             id: PeerId::new(member.id.as_str()),
@@ -67,78 +87,42 @@ fn replication_peers(members: &Members) -> Vec<Peer> {
 
 /// Whether a member takes requests; `None` where it is not to be listed at all.
 fn admission(member: &Member) -> Option<Admission> {
+    let announced = member.metadata.announced;
     Some(match member.state {
-        MemberState::Active if member.metadata.weight == 0 => {
+        MemberState::Left | MemberState::Removed => return None,
+        MemberState::Maintenance => Admission::Refusing(Refusal::Administrative),
+        MemberState::Failed if member.directive.failed => {
             Admission::Refusing(Refusal::Administrative)
         }
-        MemberState::Active if member.metadata.app.healthy => Admission::Accepting,
-        MemberState::Active => Admission::Refusing(Refusal::Unhealthy),
-        MemberState::Draining | MemberState::Leaving => Admission::Draining,
+        MemberState::Failed => Admission::Refusing(Refusal::Unreachable),
         MemberState::Joining | MemberState::CatchingUp => Admission::Refusing(Refusal::CatchingUp),
-        MemberState::Suspect | MemberState::Failed => Admission::Refusing(Refusal::Unreachable),
-        MemberState::Maintenance => Admission::Refusing(Refusal::Administrative),
-        MemberState::Left | MemberState::Removed => return None,
+        // It lives; what it announces shows through what an observer or an operator lays over it.
+        MemberState::Active
+        | MemberState::Suspect
+        | MemberState::Draining
+        | MemberState::Leaving => match announced {
+            AnnouncedState::Joining | AnnouncedState::CatchingUp => {
+                Admission::Refusing(Refusal::CatchingUp)
+            }
+            AnnouncedState::Draining | AnnouncedState::Leaving | AnnouncedState::Left => {
+                Admission::Draining
+            }
+            AnnouncedState::Active if member.directive.drain => Admission::Draining,
+            AnnouncedState::Active => active_admission(member),
+        },
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::SystemTime;
-
-    use basic_membership::{Incarnation, Metadata};
-
-    use super::*;
-
-    fn member(state: MemberState, healthy: bool, app: &str) -> Member {
-        let mut metadata = Metadata::new(1);
-        metadata.app.healthy = healthy;
-        metadata.app.address = Some(app.to_owned());
-        Member {
-            id: "n1".parse().unwrap(),
-            incarnation: Incarnation(1),
-            state,
-            since: SystemTime::UNIX_EPOCH,
-            peer: "10.0.0.1:9400".parse().unwrap(),
-            metadata: Arc::new(metadata),
-            heartbeat_age: None,
-            phi: None,
-            is_self: false,
-        }
-    }
-
-    #[test]
-    fn only_active_nodes_with_a_healthy_app_accept_requests() {
-        use MemberState as S;
-        for state in [
-            S::Joining,
-            S::CatchingUp,
-            S::Draining,
-            S::Leaving,
-            S::Suspect,
-            S::Failed,
-            S::Maintenance,
-        ] {
-            let admission = admission(&member(state, true, "10.0.0.1:80"));
-            assert!(
-                admission.is_some() && admission != Some(Admission::Accepting),
-                "{state}"
-            );
-        }
-        assert_eq!(
-            admission(&member(S::Active, true, "")),
-            Some(Admission::Accepting)
-        );
-        assert_eq!(
-            admission(&member(S::Active, false, "")),
-            Some(Admission::Refusing(Refusal::Unhealthy))
-        );
-        let mut idle = member(S::Active, true, "");
-        Arc::make_mut(&mut idle.metadata).weight = 0;
-        assert_eq!(
-            admission(&idle),
-            Some(Admission::Refusing(Refusal::Administrative))
-        );
-        assert_eq!(admission(&member(S::Left, true, "")), None);
+/// Whether a member takes requests that announces itself active, and is not taken out by an operator.
+fn active_admission(member: &Member) -> Admission {
+    if member.weight() == 0 {
+        Admission::Refusing(Refusal::Administrative)
+    } else if member.metadata.app.healthy {
+        Admission::Accepting
+    } else {
+        Admission::Refusing(Refusal::Unhealthy)
     }
 }
+
+#[cfg(test)]
+mod tests;

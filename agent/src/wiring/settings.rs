@@ -12,6 +12,7 @@ use http::uri::PathAndQuery;
 use super::health;
 use crate::config::Config;
 use crate::error::RunError;
+use crate::servers::prober::Pace;
 
 /// The newest protocol between agents that this version speaks.
 const PROTOCOL: u16 = basic_sync::codec::PROTOCOL;
@@ -27,6 +28,7 @@ pub fn membership(
 ) -> Result<basic_membership::Config, RunError> {
     let cluster = config.node.cluster.as_str().parse()?;
     let mut settings = basic_membership::Config::new(cluster, identity, advertised);
+    settings.roster = Some(config.node.data_dir.join("roster.json"));
     settings.seeds = config.peer.seeds.iter().map(ToString::to_string).collect();
     settings.gossip_interval = config.gossip.interval;
     settings.initial_interval = config.gossip.interval.min(settings.max_interval);
@@ -74,6 +76,14 @@ pub fn probe(config: &Config, app: SocketAddr) -> ProbeConfig {
     probe.interval = config.app.probe_interval;
     probe.timeout = config.app.probe_timeout;
     probe
+}
+
+/// How servers without an agent are probed: as the app is.
+pub fn pace(config: &Config) -> Pace {
+    Pace {
+        interval: config.app.probe_interval,
+        timeout: config.app.probe_timeout,
+    }
 }
 
 /// Where the app beside this agent listens.

@@ -11,14 +11,19 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::diagnostics::RejectReason;
+use crate::directive::Directive;
 use crate::event::EventKind;
-use crate::identity::Incarnation;
-use crate::member::MemberState;
+use crate::member::{Member, MemberState};
 use crate::metadata::AnnouncedState;
 use crate::name::NodeId;
 use crate::transport::forge::{self, Entry, Op};
 use crate::transport::keyring::GossipKey;
-use crate::transport::sealed::{self, Envelope, FrameKind};
+use crate::transport::sealed::Envelope;
+
+mod contested;
+mod leaving;
+mod removal;
+mod roster;
 
 const HANG: Duration = Duration::from_secs(60);
 
@@ -49,6 +54,7 @@ fn plan(id: &'static str) -> Plan {
 
 /// A node and the directory that lets it come back.
 struct Node {
+    id: &'static str,
     cluster: Cluster,
     data_dir: TempDir,
     address: SocketAddr,
@@ -71,10 +77,12 @@ impl Plan {
             Identity::load_or_create(self.data_dir.path(), id, SystemTime::now()).unwrap();
         let mut config = Config::new(self.cluster.parse().unwrap(), identity, address);
         config.seeds = self.seeds.iter().map(SocketAddr::to_string).collect();
+        config.roster = Some(self.data_dir.path().join("roster.json"));
         let mut metadata = Metadata::new(1);
         metadata.announced = AnnouncedState::Active;
         let cluster = Cluster::join(config, ring(self.secret), self.socket, metadata, None);
         Node {
+            id: self.id,
             cluster: cluster.await.unwrap(),
             data_dir: self.data_dir,
             address,
@@ -93,6 +101,21 @@ impl Node {
     async fn sees(&self, id: &str, state: MemberState) {
         let what = format!("{} sees {id} {state}", self.cluster.identity().id);
         wait(&what, || self.state_of(id) == Some(state)).await;
+    }
+
+    fn member(&self, id: &str) -> Option<Member> {
+        let members = self.cluster.members();
+        members.find(&id.parse().unwrap()).cloned()
+    }
+
+    /// Stops it; it can be started again as it was, and finds no seeds then.
+    async fn rest(self) -> Plan {
+        self.cluster.stop().await;
+        Plan {
+            socket: UdpSocket::bind(self.address).unwrap(),
+            data_dir: self.data_dir,
+            ..plan(self.id)
+        }
     }
 
     async fn rejects(&self, reason: RejectReason) {
@@ -135,6 +158,16 @@ async fn three() -> [Node; 3] {
         }
     }
     nodes
+}
+
+/// The decision that removes a member as `node` knows it.
+fn removal_of(node: &Node, id: &str) -> Directives {
+    let member = node.member(id).unwrap();
+    let directive = Directive {
+        removed: Some(member.metadata.joined),
+        ..Directive::default()
+    };
+    Directives::from([(member.id, directive)])
 }
 
 async fn stop_all(nodes: impl IntoIterator<Item = Node>) {
@@ -251,7 +284,8 @@ async fn a_node_that_stops_without_a_word_is_failed_with_evidence_and_returns_ne
             break (from, heartbeat_age.unwrap(), phi.unwrap());
         }
     };
-    assert_eq!(failed.0, MemberState::Active);
+    let before = [MemberState::Active, MemberState::Suspect];
+    assert!(before.contains(&failed.0), "{failed:?}");
     assert!(
         failed.1 > Duration::from_millis(200) && failed.2 > 1.0,
         "{failed:?}"
@@ -371,6 +405,14 @@ async fn keys_rotate_under_gossip_and_drop_nobody() {
         node.cluster.keyring().install(new.clone()).unwrap();
     }
     for node in &nodes {
+        wait("every node says that it has the new key", || {
+            let members = node.cluster.members();
+            let has = |member: &Member| member.metadata.keys == [old, new.id()];
+            members.iter().all(has)
+        })
+        .await;
+    }
+    for node in &nodes {
         node.cluster.keyring().use_key(new.id()).unwrap();
     }
     for node in &nodes {
@@ -452,18 +494,13 @@ impl Attacker {
     /// Sends a message of the gossip protocol under the key of the cluster.
     fn send_sealed(&mut self, to: &Node, message: &[u8]) {
         self.sequence += 1;
+        let own = self.socket.local_addr().unwrap();
         let envelope = Envelope {
-            kind: FrameKind::Gossip,
-            sender: "faulty".parse().unwrap(),
-            incarnation: Incarnation(1),
             sequence: self.sequence,
-            cluster: "c".parse().unwrap(),
             recipient: Some(to.cluster.identity().id.clone()),
+            ..forge::envelope("faulty", "c", own)
         };
-        self.send(
-            to.address,
-            &sealed::seal(&ring(1), &envelope, message).unwrap(),
-        );
+        self.send(to.address, &forge::frame(&ring(1), &envelope, message));
     }
 
     fn was_answered(&self) -> bool {
@@ -476,19 +513,11 @@ async fn a_flood_of_garbage_changes_nothing_and_gets_no_answer() {
     let [one, two, three] = three().await;
     let attacker = Attacker::new();
     let before = one.cluster.members();
-    let mut recorded = sealed::seal(
+    let mut recorded = forge::frame(
         &ring(9),
-        &Envelope {
-            kind: FrameKind::Gossip,
-            sender: "n2".parse().unwrap(),
-            incarnation: Incarnation(1),
-            sequence: 1,
-            cluster: "c".parse().unwrap(),
-            recipient: None,
-        },
+        &forge::envelope("n2", "c", two.address),
         &forge::syn("c", &[]),
-    )
-    .unwrap();
+    );
     for round in 0..2000u32 {
         let len = usize::try_from(round % 1500).unwrap();
         attacker.send(one.address, &vec![round.to_le_bytes()[0]; len]);

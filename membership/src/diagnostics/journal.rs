@@ -6,7 +6,7 @@
 //! decides which refusal is worth a line in the log now, since the sources of
 //! datagrams are free to invent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -14,9 +14,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::{
-    Counters, Diagnostics, IdentityConflict, REJECTIONS_MAX, RejectReason, Rejection,
+    ContestedId, Counters, Diagnostics, IdentityConflict, REJECTIONS_MAX, RejectReason, Rejection,
     WARN_INTERVAL, WARNINGS_MAX,
 };
+use crate::clock::ClockOffset;
 use crate::name::{ClusterName, NodeId};
 
 /// Collects the diagnostics; shared by the transport and the driver.
@@ -32,6 +33,7 @@ struct State {
     warnings: u32,
     warnings_since: Option<Instant>,
     crowd_warned: Option<Instant>,
+    unresolved: BTreeMap<String, String>,
     observed: Observed,
 }
 
@@ -49,6 +51,10 @@ pub(crate) struct Observed {
     pub(crate) removals_held: bool,
     pub(crate) silent_seeds: Vec<SocketAddr>,
     pub(crate) identity_conflict: Option<IdentityConflict>,
+    pub(crate) contested: Vec<ContestedId>,
+    pub(crate) clock_offset_median: Option<ClockOffset>,
+    pub(crate) last_inbound: Option<Duration>,
+    pub(crate) roster_problem: Option<String>,
 }
 
 /// One refused frame.
@@ -98,6 +104,16 @@ impl Refused {
 impl Journal {
     pub(crate) fn count(&self, f: impl FnOnce(&mut Counters)) {
         f(&mut self.lock().counters);
+    }
+
+    /// Notes that the name of a seed resolves, or why it does not. There are no
+    /// more names than seeds are configured.
+    pub(crate) fn note_seed(&self, name: &str, problem: Option<String>) {
+        let unresolved = &mut self.lock().unresolved;
+        match problem {
+            Some(problem) => drop(unresolved.insert(name.to_owned(), problem)),
+            None => drop(unresolved.remove(name)),
+        }
     }
 
     pub(crate) fn set_observed(&self, observed: Observed) {
@@ -191,7 +207,12 @@ impl Journal {
             tick_delay_max: observed.tick_delay_max,
             removals_held: observed.removals_held,
             silent_seeds: observed.silent_seeds,
+            unresolved_seeds: state.unresolved.clone(),
             identity_conflict: observed.identity_conflict,
+            contested: observed.contested,
+            clock_offset_median: observed.clock_offset_median,
+            last_inbound: observed.last_inbound,
+            roster_problem: observed.roster_problem,
         }
     }
 
@@ -207,6 +228,7 @@ fn is_worth_a_warning(reason: RejectReason) -> bool {
         RejectReason::OtherSecret
         | RejectReason::Forged
         | RejectReason::OtherCluster
+        | RejectReason::AddressTaken
         | RejectReason::Faulty => true,
         RejectReason::NotGossip | RejectReason::Replayed | RejectReason::Misaddressed => false,
     }

@@ -162,13 +162,14 @@ impl Protocol {
                 continue;
             };
             observations.push(Observation {
-                id,
                 incarnation: Incarnation(member.generation_id),
                 peer: member.gossip_advertise_addr,
                 metadata,
                 live: live.contains(member),
                 silence: screen.heartbeats().silence(member, now),
+                clock_offset: screen.clock_offset(&id),
                 is_self: member == own,
+                id,
             });
         }
         observations

@@ -10,11 +10,14 @@
 //! | `weight` | a decimal number |
 //! | `labels` | a JSON object of strings, keys in order |
 //! | `replica` | text, or empty |
+//! | `joined` | a decimal number |
+//! | `keys` | ids of keys, each of eight hexadecimal digits, by single spaces |
 //! | `format` | `1` |
 //!
 //! Every key is always there, and none is ever deleted: an absent fact is an
 //! empty value. So gossip needs no tombstones, and a message that carries one
-//! is refused before the library sees it. `format` is written last, and gossip
+//! is refused before the library sees it. Agents of release 0.1.0 announce
+//! neither `joined` nor `keys`; they count as joined at zero, with no known key. `format` is written last, and gossip
 //! delivers a node's keys in the order they were written; therefore a node whose
 //! `format` has arrived is complete.
 
@@ -27,7 +30,9 @@ use super::{
     AnnouncedState, AppInfo, LABEL_NAME_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX, METADATA_LEN_MAX,
     Metadata, REASON_LEN_MAX, REPLICA_LEN_MAX,
 };
+use crate::directive::JoinMark;
 use crate::error::MetadataError;
+use crate::transport::keyring::{KEYS_MAX, KeyId};
 
 const STATE: &str = "state";
 const PROTOCOL: &str = "protocol";
@@ -37,6 +42,8 @@ const APP_HEALTH: &str = "app-health";
 const WEIGHT: &str = "weight";
 const LABELS: &str = "labels";
 const REPLICA: &str = "replica";
+const JOINED: &str = "joined";
+const KEYS: &str = "keys";
 const FORMAT: &str = "format";
 
 const FORMAT_VERSION: &str = "1";
@@ -80,6 +87,8 @@ pub(crate) fn encode(metadata: &Metadata) -> Result<Vec<(&'static str, String)>,
         (WEIGHT, metadata.weight.to_string()),
         (LABELS, labels),
         (REPLICA, metadata.replica.clone().unwrap_or_default()),
+        (JOINED, metadata.joined.to_string()),
+        (KEYS, encode_keys(&metadata.keys)),
         (FORMAT, FORMAT_VERSION.to_owned()),
     ];
     // The state counts as the longest there is, so that a node whose metadata
@@ -131,6 +140,11 @@ pub(crate) fn decode<'a>(
         weight: decode_number(field(WEIGHT)?).ok_or(DecodeError { key: WEIGHT })?,
         labels: decode_labels(field(LABELS)?).ok_or(DecodeError { key: LABELS })?,
         replica: optional(field(REPLICA)?),
+        joined: match value(JOINED) {
+            None => JoinMark::default(),
+            Some(text) => JoinMark(decode_number(text).ok_or(DecodeError { key: JOINED })?),
+        },
+        keys: decode_keys(value(KEYS).unwrap_or_default()).ok_or(DecodeError { key: KEYS })?,
     };
     match check(&metadata) {
         Ok(()) => Ok(Some(metadata)),
@@ -165,6 +179,15 @@ fn check(metadata: &Metadata) -> Result<(), MetadataError> {
     }
     if metadata.labels.len() > LABELS_MAX {
         return field(LABELS, "at most 16 labels are allowed");
+    }
+    if metadata.joined > JoinMark::MAX {
+        return field(
+            JOINED,
+            "must be milliseconds since 1970 of a clock that is right",
+        );
+    }
+    if metadata.keys.len() > KEYS_MAX {
+        return field(KEYS, "at most 8 keys can be installed");
     }
     for (name, value) in &metadata.labels {
         if name.len() > LABEL_NAME_LEN_MAX || !plain(name) {
@@ -215,6 +238,21 @@ fn decode_labels(text: &str) -> Option<BTreeMap<String, String>> {
         return None;
     }
     serde_json::from_str(text).ok()
+}
+
+fn encode_keys(keys: &[KeyId]) -> String {
+    let names: Vec<String> = keys.iter().map(KeyId::to_string).collect();
+    names.join(" ")
+}
+
+/// Only the shape that [`encode_keys`] gives: lower case, single spaces.
+fn decode_keys(text: &str) -> Option<Vec<KeyId>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    let names = text.split(' ').take(KEYS_MAX + 1);
+    let keys: Vec<KeyId> = names.map(|name| name.parse().ok()).collect::<Option<_>>()?;
+    (encode_keys(&keys) == text).then_some(keys)
 }
 
 fn optional(text: &str) -> Option<String> {
@@ -280,12 +318,16 @@ mod tests {
             weight in any::<u32>(),
             labels in prop::collection::btree_map("[a-z\"\\\\]{1,10}", "[^\\p{Cc}]{0,10}", 0..8),
             replica in prop::option::of("[^\\p{Cc}]{1,20}"),
+            joined in 0..=JoinMark::MAX.0,
+            keys in prop::collection::vec(any::<[u8; 4]>(), 0..=KEYS_MAX),
         ) -> Metadata {
             let api = api.map(|address| SocketAddr::new(address.ip(), address.port()));
             Metadata {
                 announced, protocol, api,
                 app: AppInfo { address, healthy, since_ms, reason },
                 weight, labels, replica,
+                joined: JoinMark(joined),
+                keys: keys.into_iter().map(KeyId).collect(),
             }
         }
     }
@@ -300,7 +342,7 @@ mod tests {
         #[test]
         fn a_prefix_of_the_keys_is_not_yet_a_member(
             metadata in valid_metadata(),
-            kept in 0usize..9,
+            kept in 0usize..11,
         ) {
             let mut encoded = encode(&metadata).unwrap();
             encoded.truncate(kept);
@@ -311,7 +353,8 @@ mod tests {
         fn no_value_of_a_peer_panics(
             metadata in valid_metadata(),
             key in prop::sample::select(vec![
-                STATE, PROTOCOL, API, APP_ADDRESS, APP_HEALTH, WEIGHT, LABELS, REPLICA, FORMAT,
+                STATE, PROTOCOL, API, APP_ADDRESS, APP_HEALTH, WEIGHT, LABELS, REPLICA, JOINED, KEYS,
+                FORMAT,
             ]),
             value in ".{0,200}",
         ) {
@@ -339,6 +382,11 @@ mod tests {
             (WEIGHT, "-1"),
             (LABELS, "[1]"),
             (LABELS, "{\"a\":1}"),
+            (JOINED, "-1"),
+            (JOINED, "281474976710656"),
+            (KEYS, "0a"),
+            (KEYS, "0A0a0a0a"),
+            (KEYS, "0a0a0a0a "),
             (FORMAT, "2"),
         ] {
             let mut map = good.clone();
@@ -349,6 +397,14 @@ mod tests {
                 "{key} = {value}"
             );
         }
+    }
+
+    #[test]
+    fn an_agent_that_announces_neither_join_nor_keys_is_understood() {
+        let mut map = to_map(encode(&Metadata::new(1)).unwrap());
+        map.remove(JOINED);
+        map.remove(KEYS);
+        assert_eq!(decode(lookup(&map)), Ok(Some(Metadata::new(1))));
     }
 
     #[test]

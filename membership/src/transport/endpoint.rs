@@ -10,17 +10,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use super::keyring::Keyring;
+use super::addresses::Source;
+use super::clocks;
+use super::datagrams::Datagrams;
+use super::keyring::{KeyId, Keyring};
 use super::large_frames::{FRAME_LEN_MAX, LargeFrameLink, LargeFrames, ReceivedFrame};
-use super::screening::{Accepted, Screen, Verdict};
+use super::screening::{Accepted, Screen, Sender, Verdict};
 use super::sealed::{self, Envelope, FrameKind};
 use super::{DATAGRAM_LEN_MAX, DATAGRAM_LEN_MAX_FRAGMENTED};
 use crate::diagnostics::RejectReason;
@@ -40,12 +42,36 @@ pub(crate) struct EndpointConfig {
     pub(crate) journal: Arc<Journal>,
 }
 
+/// Where a frame goes, by whichever way it takes.
+pub(crate) struct Destination {
+    address: SocketAddr,
+    /// The node meant, or `None` for whoever listens there.
+    recipient: Option<NodeId>,
+    /// Keys that it opens frames with, the best first.
+    keys: Vec<KeyId>,
+}
+
+impl Destination {
+    /// The way to answer: at the address that the sender advertises under the
+    /// seal. Where its frame came from proves nothing, since whoever records a
+    /// frame can send it on from anywhere; so a stranger hears no answer, and
+    /// turns none on another.
+    pub(crate) fn answer_to(sender: &Sender) -> Destination {
+        Destination {
+            address: sender.address,
+            recipient: Some(sender.node.clone()),
+            keys: sender.keys.best_first().to_vec(),
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Endpoint {
     cluster: ClusterName,
     keyring: Keyring,
     node: NodeId,
-    udp: UdpSocket,
+    advertise: SocketAddr,
+    datagrams: Box<dyn Datagrams>,
     outgoing: Option<Arc<dyn LargeFrames>>,
     incoming: tokio::sync::Mutex<Option<mpsc::Receiver<ReceivedFrame>>>,
     journal: Arc<Journal>,
@@ -56,7 +82,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(udp: UdpSocket, config: EndpointConfig) -> Endpoint {
+    pub(crate) fn new(datagrams: impl Datagrams, config: EndpointConfig) -> Endpoint {
         let (outgoing, incoming) = match config.link {
             Some(link) => (Some(link.outgoing), Some(link.incoming)),
             None => (None, None),
@@ -72,7 +98,8 @@ impl Endpoint {
             cluster: config.cluster,
             keyring: config.keyring,
             node: config.identity.id,
-            udp,
+            advertise: config.advertise,
+            datagrams: Box::new(datagrams),
             outgoing,
             incoming: tokio::sync::Mutex::new(incoming),
             journal: config.journal,
@@ -86,27 +113,38 @@ impl Endpoint {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a message to whoever listens at `to`, or to `recipient` only.
-    pub(crate) async fn send(
-        &self,
-        to: SocketAddr,
-        kind: FrameKind,
-        recipient: Option<NodeId>,
-        body: &[u8],
-    ) {
+    /// Whoever listens at an address. Which keys it has is known if it was heard
+    /// lately; otherwise each frame tries another of the installed ones, since an
+    /// agent that was away may have any one of them and no other.
+    pub(crate) fn anyone_at(&self, address: SocketAddr) -> Destination {
+        let known = self.screen().keys_at(address, Instant::now());
+        Destination {
+            address,
+            recipient: None,
+            keys: match known {
+                Some(keys) => keys.to_vec(),
+                None => any_of(&self.keyring.installed()).into_iter().collect(),
+            },
+        }
+    }
+
+    /// Sends a message.
+    pub(crate) async fn send(&self, to: &Destination, kind: FrameKind, body: &[u8]) {
         let envelope = Envelope {
             kind,
             sender: self.node.clone(),
             incarnation: Incarnation(self.screen().own().generation_id),
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
             cluster: self.cluster.clone(),
-            recipient,
+            recipient: to.recipient.clone(),
+            address: self.advertise,
+            clock_ms: clocks::clock_ms(SystemTime::now()),
         };
-        match sealed::seal(&self.keyring, &envelope, body) {
-            Ok(frame) => self.transmit(to, frame).await,
+        match sealed::seal(&self.keyring.sealing(&to.keys), &envelope, body) {
+            Ok(frame) => self.transmit(to.address, frame).await,
             Err(error) => {
                 self.journal.count(|counters| counters.frames_dropped += 1);
-                warn!(%to, %error, "a gossip message was not sent");
+                warn!(to = %to.address, %error, "a gossip message was not sent");
             }
         }
     }
@@ -116,14 +154,14 @@ impl Endpoint {
         let mut incoming = self.incoming.lock().await;
         loop {
             let accepted = tokio::select! {
-                received = self.udp.recv_from(buffer) => match received {
+                received = self.datagrams.recv_from(buffer) => match received {
                     Ok((len, from)) => {
                         self.journal.count(|counters| {
                             counters.datagrams_received += 1;
                             counters.bytes_received += len as u64;
                         });
                         let frame = buffer.get(..len).unwrap_or_default();
-                        self.accept(from, frame, Moment::now()).await
+                        self.accept(Source::Datagram(from), frame, Moment::now()).await
                     }
                     Err(error) => {
                         pause_after(&error).await;
@@ -132,7 +170,8 @@ impl Endpoint {
                 },
                 received = next_large_frame(&mut incoming) => {
                     self.journal.count(|counters| counters.large_frames_received += 1);
-                    self.accept(received.from, &received.frame, Moment::now()).await
+                    let source = Source::Connection(received.from);
+                    self.accept(source, &received.frame, Moment::now()).await
                 }
             };
             if let Some(accepted) = accepted {
@@ -141,21 +180,24 @@ impl Endpoint {
         }
     }
 
-    async fn accept(&self, from: SocketAddr, frame: &[u8], now: Moment) -> Option<Accepted> {
-        let verdict = self.screen().examine(from, frame, now);
+    async fn accept(&self, source: Source, frame: &[u8], now: Moment) -> Option<Accepted> {
+        let verdict = self.screen().examine(source, frame, now);
         match verdict {
             Verdict::Accepted(accepted) => {
+                if accepted.begins_exchange {
+                    self.journal
+                        .count(|counters| counters.exchanges_received += 1);
+                }
                 self.note_left_out(&accepted, now.instant);
                 return Some(accepted);
             }
             Verdict::Ignored => {}
             Verdict::Refused(refused) => self.refuse(refused, now.instant),
             Verdict::OtherCluster { refused, tell } => {
-                let recipient = refused.sender.clone();
                 self.refuse(refused, now.instant);
-                if tell {
-                    self.send(from, FrameKind::OtherCluster, recipient, &[])
-                        .await;
+                if let Some(sender) = tell {
+                    let to = Destination::answer_to(&sender);
+                    self.send(&to, FrameKind::OtherCluster, &[]).await;
                 }
             }
         }
@@ -164,8 +206,9 @@ impl Endpoint {
 
     fn note_left_out(&self, accepted: &Accepted, now: Instant) {
         if accepted.implausible > 0 {
-            let refused = Refused::by(accepted.from, RejectReason::Faulty);
-            let refused = refused.sent_by(&accepted.sender);
+            let Sender { source, node, .. } = &accepted.sender;
+            let refused = Refused::by(source.address(), RejectReason::Faulty);
+            let refused = refused.sent_by(node);
             self.journal.count(|counters| {
                 counters.heartbeats_refused += accepted.implausible as u64;
             });
@@ -200,13 +243,15 @@ impl Endpoint {
                     Err(error) => self.drop_frame(to, len, &error.to_string()),
                 }
             }
-            _ if len <= DATAGRAM_LEN_MAX_FRAGMENTED => match self.udp.send_to(&frame, to).await {
-                Ok(_) => self.journal.count(|counters| {
-                    counters.datagrams_sent += 1;
-                    counters.bytes_sent += len as u64;
-                }),
-                Err(error) => self.drop_frame(to, len, &error.to_string()),
-            },
+            _ if len <= DATAGRAM_LEN_MAX_FRAGMENTED => {
+                match self.datagrams.send_to(&frame, to).await {
+                    Ok(()) => self.journal.count(|counters| {
+                        counters.datagrams_sent += 1;
+                        counters.bytes_sent += len as u64;
+                    }),
+                    Err(error) => self.drop_frame(to, len, &error.to_string()),
+                }
+            }
             _ => self.drop_frame(to, len, "it is too long for every path"),
         }
     }
@@ -217,9 +262,18 @@ impl Endpoint {
     }
 }
 
-/// chitchat fills a delta up to 65,507 bytes and adds three.
-const MESSAGE_LEN_MAX: usize = 65_510;
-const _: () = assert!(MESSAGE_LEN_MAX + sealed::OVERHEAD + 3 * NAME_LEN_MAX <= FRAME_LEN_MAX);
+const _: () = assert!(sealed::BODY_LEN_MAX + sealed::OVERHEAD + 3 * NAME_LEN_MAX <= FRAME_LEN_MAX);
+
+/// One of the installed keys, drawn by lot.
+fn any_of(installed: &[KeyId]) -> Option<KeyId> {
+    let mut lot = [0];
+    if installed.len() > 1 {
+        // Without random numbers the frame is not sealed either.
+        getrandom::fill(&mut lot).ok()?;
+    }
+    let place = usize::from(lot[0]) % installed.len().max(1);
+    installed.get(place).copied()
+}
 
 /// Waits for ever once the agent has closed the path.
 async fn next_large_frame(incoming: &mut Option<mpsc::Receiver<ReceivedFrame>>) -> ReceivedFrame {

@@ -1,6 +1,31 @@
 //! Messages that no honest node sends, written byte by byte for tests.
 
+use std::net::SocketAddr;
+
 use chitchat::{ChitchatId, Serializable};
+
+use super::keyring::Keyring;
+use super::sealed::{self, Envelope, FrameKind};
+use crate::identity::Incarnation;
+
+/// The first envelope of a node's first life, for anybody.
+pub(crate) fn envelope(sender: &str, cluster: &str, address: SocketAddr) -> Envelope {
+    Envelope {
+        kind: FrameKind::Gossip,
+        sender: sender.parse().unwrap(),
+        incarnation: Incarnation(1),
+        sequence: 1,
+        cluster: cluster.parse().unwrap(),
+        recipient: None,
+        address,
+        clock_ms: 1_790_000_000_000,
+    }
+}
+
+/// A frame sealed with the key in use of a keyring.
+pub(crate) fn frame(keyring: &Keyring, envelope: &Envelope, body: &[u8]) -> Vec<u8> {
+    sealed::seal(&keyring.sealing(&[]), envelope, body).unwrap()
+}
 
 /// A member at a loopback address.
 pub(crate) fn member(id: &str, incarnation: u64, port: u16) -> ChitchatId {

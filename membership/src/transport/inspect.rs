@@ -20,6 +20,7 @@
 //! `message.rs`, `digest.rs` and `delta.rs`.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use chitchat::{ChitchatId, Deserializable};
@@ -143,6 +144,11 @@ pub(crate) fn without(body: &[u8], digest: &[DigestEntry], left_out: &[Range<usi
     kept
 }
 
+/// Whether one agent can be at this address.
+pub(crate) fn is_possible_address(address: SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
+}
+
 /// Magic, version and kind.
 const HEADER_LEN: usize = 4;
 const CHITCHAT_MAGIC: u16 = 45_139;
@@ -171,9 +177,7 @@ fn read_member(buf: &mut &[u8]) -> Result<ChitchatId, Refusal> {
     let address = member.gossip_advertise_addr;
     let possible = member.node_id.parse::<NodeId>().is_ok()
         && member.generation_id <= Incarnation::MAX.0
-        && address.port() != 0
-        && !address.ip().is_unspecified()
-        && !address.ip().is_multicast();
+        && is_possible_address(address);
     if possible {
         Ok(member)
     } else {

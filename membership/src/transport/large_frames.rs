@@ -43,8 +43,8 @@ pub enum LargeFrameError {
 /// A large frame that arrived.
 #[derive(Debug, Clone)]
 pub struct ReceivedFrame {
-    /// Where an answer goes: the peer port of the agent that sent it, where it
-    /// is known, else the address of the connection.
+    /// Where it came from, as far as the connection tells; for people only. An
+    /// answer goes to the address that the frame itself names under its seal.
     pub from: SocketAddr,
     /// The frame, at most [`FRAME_LEN_MAX`] bytes.
     pub frame: Bytes,

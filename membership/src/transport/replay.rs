@@ -168,6 +168,8 @@ mod tests {
             sequence,
             cluster: cluster.parse().unwrap(),
             recipient: None,
+            address: ([10, 0, 0, 1], 9400).into(),
+            clock_ms: 0,
         })
     }
 

@@ -2,11 +2,13 @@
 //!
 //! In goes a frame with its source and the time; out comes a [`Verdict`]. The
 //! checks stand in the order of what they cost and of what they prove: sealed
-//! with a key of ours, not seen before, meant for us, of our cluster, and obeying
-//! the rules of the protocol. Along the way the screen notes what a frame proves
-//! once it is authentic: that its sender can be heard, what the sender holds of
-//! this node's state, and that another process uses this node's id. All tables
-//! are bounded, and only authentic frames reach them.
+//! with a key of ours, not seen before, meant for us, of our cluster, from an
+//! address that is its sender's own, and obeying the rules of the protocol. Along
+//! the way the screen notes what a frame proves once it is authentic: that its
+//! sender can be heard, with which keys and by which clock, what the sender holds
+//! of this node's state, that this node is reached by others, and that another
+//! process uses its id. All tables are bounded, and only authentic frames reach
+//! them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,21 +17,35 @@ use std::time::Duration;
 use chitchat::{ChitchatId, ChitchatMessage, Deserializable};
 use tokio::time::Instant;
 
+use super::addresses::{AddressTable, Source};
+use super::clocks::ClockTable;
 use super::inspect::{self, Inspected, Refusal};
-use super::keyring::Keyring;
+use super::keyring::{KeyId, Keyring};
 use super::replay::ReplayTable;
-use super::sealed::{self, Envelope, FrameKind, OpenError};
+use super::sealed::{self, Envelope, FrameKind, OpenError, Opened, PeerKeys};
+use crate::clock::ClockOffset;
 use crate::diagnostics::journal::Refused;
 use crate::diagnostics::{IdentityConflict, RejectReason};
 use crate::heartbeat::{HeartbeatTable, LeftOut, Moment};
 use crate::name::{ClusterName, NodeId};
 
+/// Who sent an authentic frame, and how an answer reaches it.
+#[derive(Debug, Clone)]
+pub(crate) struct Sender {
+    pub(crate) node: NodeId,
+    /// The way that the frame came.
+    pub(crate) source: Source,
+    /// Its peer port, as it advertises it under the seal.
+    pub(crate) address: SocketAddr,
+    pub(crate) keys: PeerKeys,
+}
+
 /// A message that passed every check.
 pub(crate) struct Accepted {
-    /// Where an answer goes.
-    pub(crate) from: SocketAddr,
-    pub(crate) sender: NodeId,
+    pub(crate) sender: Sender,
     pub(crate) message: ChitchatMessage,
+    /// Whether another node begins an exchange with it.
+    pub(crate) begins_exchange: bool,
     /// Entries of its digest that were left out: the members do not fit.
     pub(crate) crowded_out: usize,
     /// The same, because they cannot be true.
@@ -42,10 +58,10 @@ pub(crate) enum Verdict {
     /// It is our own.
     Ignored,
     Refused(Refused),
-    /// Refused too; `tell` says whether its sender is due to be told why.
+    /// Refused too; `tell` is its sender where that is due to be told why.
     OtherCluster {
         refused: Refused,
-        tell: bool,
+        tell: Option<Sender>,
     },
 }
 
@@ -61,6 +77,10 @@ pub(crate) struct Screen {
     confirmed: HashMap<NodeId, u64>,
     /// Where authentic frames came from, and when last.
     heard: HashMap<SocketAddr, Instant>,
+    addresses: AddressTable,
+    clocks: ClockTable,
+    /// When another node last began an exchange.
+    inbound: Option<Instant>,
     /// When agents of other clusters were last told so.
     told: HashMap<SocketAddr, Instant>,
     rival: Option<Rival>,
@@ -93,6 +113,9 @@ impl Screen {
             heartbeats,
             confirmed: HashMap::new(),
             heard: HashMap::new(),
+            addresses: AddressTable::default(),
+            clocks: ClockTable::default(),
+            inbound: None,
             told: HashMap::new(),
             rival: None,
             #[cfg(test)]
@@ -112,13 +135,19 @@ impl Screen {
         &self.own
     }
 
-    /// Examines a frame that came from `from`.
-    pub(crate) fn examine(&mut self, from: SocketAddr, frame: &[u8], now: Moment) -> Verdict {
+    /// Examines a frame.
+    pub(crate) fn examine(&mut self, source: Source, frame: &[u8], now: Moment) -> Verdict {
+        let from = source.address();
         let refused = |reason| Refused::by(from, reason);
-        let (envelope, body) = match sealed::open(&self.keyring, frame) {
+        let opened = match sealed::open(&self.keyring, frame) {
             Ok(opened) => opened,
             Err(error) => return Verdict::Refused(refused(reason_of(error))),
         };
+        let Opened {
+            envelope,
+            keys,
+            body,
+        } = opened;
         let refused = |reason| refused(reason).sent_by(&envelope.sender);
         let ours = envelope.sender == self.node && envelope.cluster == self.cluster;
         if ours && envelope.incarnation.0 == self.own.generation_id {
@@ -135,32 +164,74 @@ impl Screen {
         {
             return Verdict::Refused(refused(RejectReason::Misaddressed));
         }
+        let faulty = |refusal| refused(RejectReason::Faulty).because(refusal);
+        if !inspect::is_possible_address(envelope.address) {
+            return Verdict::Refused(faulty(Refusal::ImpossibleMember));
+        }
+        let sender = Sender {
+            node: envelope.sender.clone(),
+            source,
+            address: envelope.address,
+            keys,
+        };
         if envelope.cluster != self.cluster {
-            let due = note_if_due(&mut self.told, from, now.instant);
+            let due = envelope.kind == FrameKind::Gossip
+                && note_if_due(&mut self.told, from, now.instant);
             return Verdict::OtherCluster {
                 refused: refused(RejectReason::OtherCluster).of_cluster(&envelope.cluster),
-                tell: due && envelope.kind == FrameKind::Gossip,
+                tell: due.then_some(sender),
             };
         }
-        note(&mut self.heard, from, now.instant);
+        if !self.note_sender(&sender, now.instant) {
+            let taken = refused(RejectReason::AddressTaken);
+            return Verdict::Refused(taken.because(sender.address));
+        }
         if ours {
             self.note_rival(&envelope, from, now);
+        } else {
+            self.clocks.note(&sender.node, envelope.clock_ms, now);
         }
-        let faulty = |refusal| refused(RejectReason::Faulty).because(refusal);
         let (body, left_out) = match self.inspect(&envelope, body, now) {
             Ok(inspected) => inspected,
             Err(refusal) => return Verdict::Refused(faulty(refusal)),
         };
-        match ChitchatMessage::deserialize(&mut body.as_slice()) {
-            Ok(message) => Verdict::Accepted(Accepted {
-                from,
-                sender: envelope.sender,
-                message,
-                crowded_out: left_out.crowded_out.len(),
-                implausible: left_out.implausible.len(),
-            }),
-            Err(_) => Verdict::Refused(faulty(Refusal::Malformed)),
+        let Ok(message) = ChitchatMessage::deserialize(&mut body.as_slice()) else {
+            return Verdict::Refused(faulty(Refusal::Malformed));
+        };
+        let begins_exchange = !ours && matches!(message, ChitchatMessage::Syn { .. });
+        if begins_exchange {
+            self.inbound = Some(now.instant);
         }
+        Verdict::Accepted(Accepted {
+            sender,
+            message,
+            begins_exchange,
+            crowded_out: left_out.crowded_out.len(),
+            implausible: left_out.implausible.len(),
+        })
+    }
+
+    /// Keys that the agent at an address opens frames with, the best first; none
+    /// if it was not heard lately.
+    pub(crate) fn keys_at(&self, address: SocketAddr, now: Instant) -> Option<[KeyId; 2]> {
+        let keys = self.addresses.keys(address, now)?;
+        Some(keys.best_first())
+    }
+
+    /// A member's clock minus ours, once it was heard directly.
+    pub(crate) fn clock_offset(&self, node: &NodeId) -> Option<ClockOffset> {
+        self.clocks.offset(node)
+    }
+
+    /// The median of all members' clocks minus ours.
+    pub(crate) fn clock_offset_median(&self) -> Option<ClockOffset> {
+        self.clocks.median_offset()
+    }
+
+    /// How long ago another node last began an exchange with this one, by datagram
+    /// or connection: only then is the address that this node advertises reached.
+    pub(crate) fn last_inbound(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.inbound?))
     }
 
     /// What is known of the members' heartbeats.
@@ -173,6 +244,7 @@ impl Screen {
         self.heartbeats.retain(known, now);
         let ids = self.heartbeats.node_ids();
         self.confirmed.retain(|id, _| ids.contains(id.as_str()));
+        self.clocks.retain(|id| ids.contains(id.as_str()));
     }
 
     /// The newest version of this node's state that `peer` is known to hold.
@@ -185,9 +257,10 @@ impl Screen {
         self.confirmed.values().copied().max().unwrap_or(0)
     }
 
-    /// Whether an authentic frame ever came from there.
+    /// Whether an authentic frame ever came from there, or from a node that
+    /// advertises this address.
     pub(crate) fn heard_from(&self, address: SocketAddr) -> bool {
-        self.heard.contains_key(&address)
+        self.heard.contains_key(&address) || self.addresses.knows(address)
     }
 
     /// Another live process with this node's id, if one was heard lately.
@@ -202,6 +275,30 @@ impl Screen {
     #[cfg(test)]
     pub(crate) fn set_inspection(&mut self, on: bool) {
         self.inspection_off = !on;
+    }
+
+    /// Notes that a member was heard. False, and nothing is noted, if the address
+    /// that it advertises is another's. Another process with this node's id may
+    /// well have this node's address too: that is for the operator to solve, and
+    /// shown as such.
+    fn note_sender(&mut self, sender: &Sender, now: Instant) -> bool {
+        if sender.node != self.node {
+            let Sender {
+                node,
+                source,
+                address,
+                keys,
+            } = sender;
+            if *address == self.own.gossip_advertise_addr
+                || !(self.addresses).claim(*address, node, *source, *keys, now)
+            {
+                return false;
+            }
+        }
+        if let Source::Datagram(from) = sender.source {
+            note(&mut self.heard, from, now);
+        }
+        true
     }
 
     /// Returns what chitchat may read of the message.

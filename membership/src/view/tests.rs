@@ -1,24 +1,37 @@
 //! What the view concludes, without a network and without waiting.
 
-use proptest::prelude::*;
-
 use super::*;
+use crate::directive::{Directive, JoinMark};
+use crate::event::{Cause, EventKind};
+use crate::member::MemberState;
 use crate::metadata::AnnouncedState;
+
+mod calmness;
+mod laws;
 
 const SECOND: Duration = Duration::from_secs(1);
 const INTRODUCE_AFTER: Duration = Duration::from_secs(2);
 const FORGET_AFTER: Duration = Duration::from_secs(900);
+const PHI_THRESHOLD: f64 = 8.0;
+const SILENCE_MIN: Duration = SECOND;
 
-/// A view and a clock that the test moves.
+/// A view, the decisions in force, and a clock that the test moves.
 struct World {
     view: View,
+    directives: Directives,
     now: Moment,
 }
 
 impl World {
     fn new() -> World {
         World {
-            view: View::new(INTRODUCE_AFTER, FORGET_AFTER),
+            view: View::new(Settings {
+                phi_threshold: PHI_THRESHOLD,
+                silence_min: SILENCE_MIN,
+                introduce_after: INTRODUCE_AFTER,
+                forget_after: FORGET_AFTER,
+            }),
+            directives: Directives::new(),
             now: Moment::now(),
         }
     }
@@ -35,9 +48,17 @@ impl World {
     }
 
     fn observe_held(&mut self, observations: &[Observation], held: bool) -> Vec<EventKind> {
-        let outcome = self.view.observe(observations.to_vec(), held, self.now);
+        let observations = observations.to_vec();
+        let outcome = self
+            .view
+            .observe(observations, &self.directives, held, self.now);
         assert!(outcome.changed || outcome.events.is_empty());
         outcome.events.into_iter().map(|event| event.kind).collect()
+    }
+
+    /// Decides about `n1`.
+    fn decide(&mut self, directive: Directive) {
+        self.directives = Directives::from([("n1".parse().unwrap(), directive)]);
     }
 
     fn state(&self, id: &str) -> Option<MemberState> {
@@ -60,9 +81,21 @@ fn node(id: &str, incarnation: u64, announced: AnnouncedState, live: bool) -> Ob
         live,
         silence: Some(Silence {
             age: SECOND,
-            phi: Some(9.0),
+            phi: Some(if live { 1.0 } else { 9.0 }),
         }),
+        clock_offset: None,
         is_self: false,
+    }
+}
+
+/// A live node whose last heartbeat is that many mean intervals ago.
+fn overdue(phi: f64) -> Observation {
+    Observation {
+        silence: Some(Silence {
+            age: SECOND,
+            phi: Some(phi),
+        }),
+        ..live("n1", 1)
     }
 }
 
@@ -72,6 +105,27 @@ fn live(id: &str, incarnation: u64) -> Observation {
 
 fn dead(id: &str, incarnation: u64) -> Observation {
     node(id, incarnation, AnnouncedState::Active, false)
+}
+
+#[test]
+fn a_short_silence_is_a_doubt_whatever_phi_is() {
+    let mut world = World::new();
+    world.observe(&[live("n1", 1)]);
+    let mut silent = dead("n1", 1);
+    silent.silence = Some(Silence {
+        age: SILENCE_MIN - Duration::from_millis(1),
+        phi: Some(9.0),
+    });
+    let events = world.observe(&[silent]);
+    assert!(
+        matches!(events[..], [EventKind::Suspected { .. }]),
+        "{events:?}"
+    );
+    let events = world.observe(&[dead("n1", 1)]);
+    assert!(
+        matches!(events[..], [EventKind::Failed { .. }]),
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -108,6 +162,7 @@ fn a_node_that_announced_leaving_is_left_and_never_failed() {
     let expected = EventKind::StateChanged {
         from: MemberState::Active,
         to: MemberState::Leaving,
+        cause: Cause::Announced,
     };
     assert_eq!(changed, [expected]);
     let left = world.observe(&[node("n1", 1, AnnouncedState::Leaving, false)]);
@@ -168,18 +223,217 @@ fn a_node_that_died_before_we_came_is_listed_after_a_while_and_without_alarm() {
 }
 
 #[test]
-fn a_hold_keeps_the_silent_in_place_and_ends() {
+fn a_hold_turns_silence_into_doubt_and_ends() {
     let mut world = World::new();
     world.observe(&[live("n1", 1), live("n2", 1)]);
-    assert_eq!(world.observe_held(&[dead("n1", 1)], true), []);
-    assert_eq!(world.state("n1"), Some(MemberState::Active));
+    let suspected = world.observe_held(&[dead("n1", 1)], true);
+    let doubt = |phi| EventKind::Suspected {
+        from: MemberState::Active,
+        heartbeat_age: Some(SECOND),
+        phi: Some(phi),
+        held: true,
+    };
     assert_eq!(
-        world.state("n2"),
-        Some(MemberState::Active),
-        "absent, and held too"
+        suspected,
+        [doubt(9.0), doubt(1.0)],
+        "n2 is absent, and held too"
     );
-    assert_eq!(world.observe(&[live("n1", 1), live("n2", 1)]), []);
+    assert_eq!(world.observe_held(&[dead("n1", 1)], true), []);
+    let back = EventKind::StateChanged {
+        from: MemberState::Suspect,
+        to: MemberState::Active,
+        cause: Cause::Heard,
+    };
+    let both = [live("n1", 1), live("n2", 1)];
+    assert_eq!(world.observe(&both), [back.clone(), back]);
     assert_eq!(world.observe(&[dead("n1", 1)]).len(), 2);
+    assert_eq!(world.state("n1"), Some(MemberState::Failed));
+    assert_eq!(world.state("n2"), Some(MemberState::Failed));
+}
+
+#[test]
+fn a_doubt_begins_late_ends_early_and_is_told_once() {
+    let mut world = World::new();
+    world.observe(&[live("n1", 1)]);
+    assert_eq!(world.observe(&[overdue(5.9)]), []);
+    let suspected = EventKind::Suspected {
+        from: MemberState::Active,
+        heartbeat_age: Some(SECOND),
+        phi: Some(6.0),
+        held: false,
+    };
+    assert_eq!(world.observe(&[overdue(6.0)]), [suspected]);
+    for phi in [7.9, 4.0, 5.9, 6.5] {
+        assert_eq!(world.observe(&[overdue(phi)]), [], "{phi}");
+    }
+    let back = EventKind::StateChanged {
+        from: MemberState::Suspect,
+        to: MemberState::Active,
+        cause: Cause::Heard,
+    };
+    assert_eq!(world.observe(&[overdue(3.9)]), [back]);
+    world.observe(&[overdue(7.0)]);
+    let failed = world.observe(&[dead("n1", 1)]);
+    assert!(
+        matches!(
+            failed[..],
+            [EventKind::Failed {
+                from: MemberState::Suspect,
+                ..
+            }]
+        ),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn a_doubt_about_a_life_that_is_over_is_dropped() {
+    let mut world = World::new();
+    world.observe(&[live("n1", 1)]);
+    world.observe(&[overdue(7.0)]);
+    let restarted = EventKind::Restarted {
+        previous: Incarnation(1),
+        state: MemberState::Active,
+    };
+    assert_eq!(world.observe(&[live("n1", 2)]), [restarted]);
+}
+
+#[test]
+fn a_drained_node_goes_to_maintenance_and_comes_back_drained() {
+    let mut world = World::new();
+    world.observe(&[live("n1", 1)]);
+    world.decide(Directive {
+        drain: true,
+        ..Directive::default()
+    });
+    let drained = EventKind::StateChanged {
+        from: MemberState::Active,
+        to: MemberState::Draining,
+        cause: Cause::Operator,
+    };
+    assert_eq!(world.observe(&[live("n1", 1)]), [drained]);
+    assert_eq!(
+        world.observe(&[overdue(7.0)]),
+        [],
+        "not given back its traffic by doubt"
+    );
+    let away = EventKind::StateChanged {
+        from: MemberState::Draining,
+        to: MemberState::Maintenance,
+        cause: Cause::Heard,
+    };
+    assert_eq!(world.observe(&[dead("n1", 1)]), [away]);
+    world.pass(2 * FORGET_AFTER);
+    assert_eq!(
+        world.observe(&[]),
+        [],
+        "nobody forgets who is away on purpose"
+    );
+    let back = EventKind::Returned {
+        from: MemberState::Maintenance,
+        to: MemberState::Draining,
+        away: 2 * FORGET_AFTER,
+    };
+    assert_eq!(world.observe(&[live("n1", 2)]), [back]);
+    world.directives.clear();
+    let undrained = EventKind::StateChanged {
+        from: MemberState::Draining,
+        to: MemberState::Active,
+        cause: Cause::Operator,
+    };
+    assert_eq!(world.observe(&[live("n1", 2)]), [undrained]);
+}
+
+#[test]
+fn a_node_that_an_operator_called_failed_stays_so_until_the_operator_revives_it() {
+    let mut world = World::new();
+    world.observe(&[live("n1", 1)]);
+    world.decide(Directive {
+        failed: true,
+        ..Directive::default()
+    });
+    let failed = EventKind::StateChanged {
+        from: MemberState::Active,
+        to: MemberState::Failed,
+        cause: Cause::Operator,
+    };
+    assert_eq!(world.observe(&[live("n1", 1)]), [failed]);
+    assert!(
+        world
+            .view
+            .members()
+            .iter()
+            .all(|member| member.live && member.is_present())
+    );
+    for observation in [dead("n1", 1), live("n1", 1), live("n1", 2)] {
+        assert_eq!(world.observe(&[observation]), []);
+    }
+    world.directives.clear();
+    let revived = EventKind::StateChanged {
+        from: MemberState::Failed,
+        to: MemberState::Active,
+        cause: Cause::Operator,
+    };
+    assert_eq!(world.observe(&[live("n1", 2)]), [revived]);
+}
+
+#[test]
+fn a_removed_node_stays_removed_in_every_life_until_it_joins_again() {
+    let mut world = World::new();
+    let joined = |incarnation, mark| {
+        let mut observation = live("n1", incarnation);
+        Arc::make_mut(&mut observation.metadata).joined = JoinMark(mark);
+        observation
+    };
+    world.observe(&[joined(1, 50)]);
+    world.decide(Directive {
+        removed: Some(JoinMark(50)),
+        ..Directive::default()
+    });
+    let removed = EventKind::Removed {
+        from: MemberState::Active,
+    };
+    assert_eq!(world.observe(&[joined(1, 50)]), [removed]);
+    world.pass(SECOND);
+    let silent = Observation {
+        live: false,
+        ..joined(3, 49)
+    };
+    for observation in [joined(2, 50), joined(3, 49), silent, joined(4, 50)] {
+        assert_eq!(world.observe(&[observation]), []);
+        assert_eq!(world.state("n1"), Some(MemberState::Removed));
+    }
+    let back = EventKind::Returned {
+        from: MemberState::Removed,
+        to: MemberState::Active,
+        away: SECOND,
+    };
+    assert_eq!(world.observe(&[joined(5, 51)]), [back]);
+}
+
+#[test]
+fn a_decision_about_a_stranger_waits_for_it_and_its_weight_is_used() {
+    let mut world = World::new();
+    world.decide(Directive {
+        failed: true,
+        weight: Some(7),
+        ..Directive::default()
+    });
+    assert_eq!(world.observe(&[]), []);
+    assert_eq!(
+        world.observe(&[live("n1", 1)]),
+        [],
+        "it appears as it is decided"
+    );
+    assert_eq!(world.state("n1"), Some(MemberState::Failed));
+    let members = world.view.members();
+    assert_eq!(
+        members
+            .iter()
+            .map(crate::Member::weight)
+            .collect::<Vec<_>>(),
+        [7]
+    );
 }
 
 #[test]
@@ -217,77 +471,9 @@ fn a_change_of_metadata_is_one_event_and_a_change_of_state_another() {
         EventKind::StateChanged {
             from: MemberState::Active,
             to: MemberState::Draining,
+            cause: Cause::Announced,
         },
         EventKind::Updated,
     ];
     assert_eq!(world.observe(&[other]), expected);
-}
-
-fn observations() -> impl Strategy<Value = Vec<Observation>> {
-    let states = prop::sample::select(vec![
-        AnnouncedState::Joining,
-        AnnouncedState::Active,
-        AnnouncedState::Leaving,
-        AnnouncedState::Left,
-    ]);
-    let one = (
-        prop::sample::select(vec!["n1", "n2"]),
-        1u64..4,
-        states,
-        any::<bool>(),
-    )
-        .prop_map(|(id, incarnation, announced, live)| node(id, incarnation, announced, live));
-    prop::collection::vec(one, 0..5)
-}
-
-proptest! {
-    /// A reader of the stream knows what a reader of the snapshot knows.
-    #[test]
-    fn the_events_add_up_to_the_view(
-        rounds in prop::collection::vec((observations(), any::<bool>(), 0u64..1000), 1..30),
-    ) {
-        let mut world = World::new();
-        let mut followed: BTreeMap<NodeId, MemberState> = BTreeMap::new();
-        for (observations, held, pause) in rounds {
-            world.pass(Duration::from_secs(pause));
-            let outcome = world.view.observe(observations, held, world.now);
-            for event in outcome.events {
-                let before = followed.get(&event.id).copied();
-                match event.kind {
-                    EventKind::Joined { state } => {
-                        prop_assert_eq!(followed.insert(event.id, state), None);
-                    }
-                    EventKind::Restarted { state, .. } => {
-                        prop_assert!(before.is_some_and(MemberState::is_running));
-                        followed.insert(event.id, state);
-                    }
-                    EventKind::StateChanged { from, to } | EventKind::Returned { from, to, .. } => {
-                        // A member may have been listed, silently, as failed or left.
-                        prop_assert!(before == Some(from) || !from.is_running());
-                        followed.insert(event.id, to);
-                    }
-                    EventKind::Failed { from, .. } => {
-                        prop_assert!(before == Some(from) || !from.is_running());
-                        followed.insert(event.id, MemberState::Failed);
-                    }
-                    EventKind::Left { from } => {
-                        prop_assert!(before == Some(from) || !from.is_running());
-                        followed.insert(event.id, MemberState::Left);
-                    }
-                    EventKind::Forgotten => {
-                        followed.remove(&event.id);
-                    }
-                    EventKind::Updated
-                    | EventKind::IdentityConflict { .. }
-                    | EventKind::GossipRestarted { .. } => {}
-                }
-            }
-            for member in &world.view.members() {
-                match followed.get(&member.id) {
-                    Some(state) => prop_assert_eq!(*state, member.state),
-                    None => prop_assert!(!member.state.is_running()),
-                }
-            }
-        }
-    }
 }

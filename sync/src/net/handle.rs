@@ -1,8 +1,8 @@
 //! What callers hold: writes, reads, watches, peers, status.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
@@ -77,6 +77,9 @@ pub enum WriteError {
     /// It was refused; nothing changed.
     #[error(transparent)]
     Refused(#[from] WriteRefused),
+    /// Writes are held back on this node, for this reason; nothing changed.
+    #[error("{0}")]
+    HeldBack(Arc<str>),
     /// The replica is stopping; nothing changed.
     #[error("this node is stopping and takes no more writes; write on another node")]
     Stopped,
@@ -167,6 +170,7 @@ pub fn start(
         status: status_seen,
         feed_head: feed_head_seen,
         sealed: Arc::new(AtomicBool::new(false)),
+        held_back: Arc::default(),
     })
 }
 
@@ -182,6 +186,8 @@ pub struct Handle {
     status: watch::Receiver<Arc<Status>>,
     feed_head: watch::Receiver<u64>,
     sealed: Arc<AtomicBool>,
+    /// Why no writes are taken for the time being.
+    held_back: Arc<RwLock<Option<Arc<str>>>>,
 }
 
 impl fmt::Debug for Handle {
@@ -207,6 +213,9 @@ impl Handle {
     ) -> Result<WriteReceipt, WriteError> {
         if self.sealed.load(Ordering::SeqCst) {
             return Err(WriteError::Stopped);
+        }
+        if let Some(reason) = self.writes_refused() {
+            return Err(WriteError::HeldBack(reason));
         }
         let size = |one: &Operation| {
             one.key.name().len() + one.value.as_ref().map_or(0, |value| value.len())
@@ -326,8 +335,38 @@ impl Handle {
         self.links.statuses()
     }
 
-    /// Takes no more writes: later ones end with [`WriteError::Stopped`]. Reads go on.
-    pub fn refuse_writes(&self) {
+    /// Takes no writes until [`Handle::allow_writes`]: those that come from now on end
+    /// with [`WriteError::HeldBack`] and this reason, a sentence for whoever writes. Reads
+    /// and replication go on.
+    pub fn refuse_writes(&self, reason: &str) {
+        let mut held_back = self
+            .held_back
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held_back = Some(reason.into());
+    }
+
+    /// Takes writes again.
+    pub fn allow_writes(&self) {
+        let mut held_back = self
+            .held_back
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held_back = None;
+    }
+
+    /// Why no writes are taken for the time being, if so.
+    pub fn writes_refused(&self) -> Option<Arc<str>> {
+        let held_back = self
+            .held_back
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        held_back.clone()
+    }
+
+    /// Takes no more writes, for good: later ones end with [`WriteError::Stopped`]. Reads
+    /// go on.
+    pub fn end_writes(&self) {
         self.sealed.store(true, Ordering::SeqCst);
     }
 
@@ -358,7 +397,7 @@ impl Handle {
 
     /// Finishes what has been asked for, ends all connections, and stops.
     pub async fn shutdown(&self) {
-        self.refuse_writes();
+        self.end_writes();
         let _ = self.commands.send(Command::Stop).await;
         self.stopped().await;
         self.links.set_peers(Vec::new());

@@ -376,3 +376,29 @@ async fn a_stopped_node_says_so_to_writers_and_watchers() {
         Err(WatchError::Stopped)
     ));
 }
+
+#[tokio::test]
+async fn writes_are_refused_with_the_reason_until_they_are_allowed_again() {
+    let nodes = cluster(2).await;
+    let (one, two) = (&nodes[0], &nodes[1]);
+    write(one, put("k", "before")).await.unwrap();
+    one.handle.refuse_writes("two nodes have one id");
+    let refused = write(one, put("k", "meanwhile")).await.unwrap_err();
+    assert!(matches!(refused, WriteError::HeldBack(_)));
+    assert_eq!(refused.to_string(), "two nodes have one id");
+
+    // Others write on, and what they write arrives.
+    write(two, put("other", "there")).await.unwrap();
+    shows(one, "other", &"there".into()).await;
+    let entry = one.handle.entry(&key("k")).unwrap().unwrap();
+    assert_eq!(entry.value.as_deref(), Some(&b"before"[..]));
+
+    one.handle.allow_writes();
+    write(one, put("k", "after")).await.unwrap();
+    shows(two, "k", &"after".into()).await;
+
+    one.handle.end_writes();
+    one.handle.allow_writes();
+    let ended = write(one, put("k", "too late")).await;
+    assert!(matches!(ended, Err(WriteError::Stopped)));
+}

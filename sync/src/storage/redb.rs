@@ -95,6 +95,29 @@ impl RedbStorage {
         }
     }
 
+    /// Where the file of a data directory's store is, or would be.
+    pub fn file_in(directory: &Path) -> PathBuf {
+        directory.join(FILE)
+    }
+
+    /// Whether some process has the store of this data directory open. Nothing is
+    /// changed: the lock on the file (flock(2)) is taken shared, and let go at once.
+    ///
+    /// # Errors
+    /// What the operating system says; a store that does not exist is not open.
+    pub fn is_open_elsewhere(directory: &Path) -> io::Result<bool> {
+        let file = match fs::File::open(Self::file_in(directory)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock().map(|()| false),
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// The store's file.
     pub fn path(&self) -> &Path {
         &self.path

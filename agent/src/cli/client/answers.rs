@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Answer of `GET /v1/members`.
 #[derive(Debug, Default, Deserialize)]
@@ -24,12 +25,25 @@ pub(in crate::cli) struct Members {
 pub(in crate::cli) struct Member {
     pub(in crate::cli) id: Option<String>,
     pub(in crate::cli) state: Option<String>,
+    /// Whether it has an agent; a server that was registered has none.
+    pub(in crate::cli) agent: Option<bool>,
     pub(in crate::cli) addresses: Option<Addresses>,
     pub(in crate::cli) labels: Option<BTreeMap<String, Value>>,
     pub(in crate::cli) weight: Option<u64>,
     pub(in crate::cli) app: Option<App>,
     pub(in crate::cli) since: Option<Moment>,
     pub(in crate::cli) phi: Option<f64>,
+    /// Whether the agent that is asked reaches its app.
+    pub(in crate::cli) reachable: Reachable,
+    /// What operators have decided about it.
+    pub(in crate::cli) decision: Value,
+}
+
+/// Whether an agent reaches a member's app.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Reachable {
+    pub(in crate::cli) ok: Option<bool>,
 }
 
 /// Where a member is reached.
@@ -47,6 +61,8 @@ pub(in crate::cli) struct Addresses {
 pub(in crate::cli) struct App {
     pub(in crate::cli) url: Option<String>,
     pub(in crate::cli) healthy: Option<bool>,
+    /// The node whose agent says so, where that is not the agent beside it.
+    pub(in crate::cli) by: Option<String>,
     pub(in crate::cli) since: Option<Moment>,
     pub(in crate::cli) reason: Option<String>,
 }
@@ -67,7 +83,30 @@ pub(in crate::cli) struct Status {
     pub(in crate::cli) app: Option<App>,
     pub(in crate::cli) proxy: Option<Proxy>,
     pub(in crate::cli) sync: Option<Sync>,
+    pub(in crate::cli) gossip: Option<Gossip>,
+    pub(in crate::cli) disk: Option<Disk>,
     pub(in crate::cli) findings: Vec<Finding>,
+}
+
+/// Gossip as the agent sees it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Gossip {
+    pub(in crate::cli) advertised: Option<String>,
+    pub(in crate::cli) tick_delay_max_ms: Option<u64>,
+    pub(in crate::cli) last_inbound_ms: Option<u64>,
+    pub(in crate::cli) heartbeat_age_max_ms: Option<u64>,
+    pub(in crate::cli) phi_max: Option<f64>,
+    pub(in crate::cli) phi_limit: Option<f64>,
+    pub(in crate::cli) clock_offset_max_ms: Option<i64>,
+}
+
+/// The disk under the agent's data.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Disk {
+    pub(in crate::cli) free_bytes: Option<u64>,
+    pub(in crate::cli) total_bytes: Option<u64>,
 }
 
 /// The proxy for clients.
@@ -133,6 +172,39 @@ pub(in crate::cli) enum Lines {
     Several(Vec<String>),
 }
 
+/// Answer of a decision about a node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Decided {
+    /// `done`, or `unchanged` if it was so already.
+    pub(in crate::cli) result: Option<String>,
+    pub(in crate::cli) state: Option<String>,
+    /// All that is in force about the node.
+    pub(in crate::cli) decision: Value,
+}
+
+/// Answer of `GET /v1/audit`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct AuditRecords {
+    pub(in crate::cli) items: Vec<AuditRecord>,
+}
+
+/// One decision of an operator.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct AuditRecord {
+    pub(in crate::cli) at: Option<String>,
+    pub(in crate::cli) action: Option<String>,
+    pub(in crate::cli) node: Option<String>,
+    pub(in crate::cli) by: Option<String>,
+    pub(in crate::cli) from: Option<String>,
+    pub(in crate::cli) on: Option<String>,
+    pub(in crate::cli) why: Option<String>,
+    pub(in crate::cli) before: Value,
+    pub(in crate::cli) after: Value,
+}
+
 /// Answer of a write.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -168,6 +240,36 @@ pub(in crate::cli) struct Change {
     pub(in crate::cli) version: Option<String>,
     pub(in crate::cli) op: String,
     pub(in crate::cli) value: Option<Value>,
+}
+
+/// Answer of `GET /v1/events`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct EventPage {
+    /// Each as it came.
+    pub(in crate::cli) events: Vec<Box<RawValue>>,
+    /// The event after which the next page begins.
+    pub(in crate::cli) next: Option<u64>,
+}
+
+/// One event of `GET /v1/events`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct NodeEvent {
+    pub(in crate::cli) at: Option<String>,
+    pub(in crate::cli) kind: Option<String>,
+    pub(in crate::cli) node: Option<String>,
+    pub(in crate::cli) from: Option<String>,
+    pub(in crate::cli) to: Option<String>,
+    pub(in crate::cli) cause: EventCause,
+    pub(in crate::cli) evidence: BTreeMap<String, Value>,
+}
+
+/// Why an event happened.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct EventCause {
+    pub(in crate::cli) text: Option<String>,
 }
 
 /// A point in time: RFC 3339, or milliseconds since 1970.

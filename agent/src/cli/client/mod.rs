@@ -29,10 +29,12 @@ use tokio::time::timeout;
 use crate::config::HttpUrl;
 
 pub(super) use answers::{
-    Change, DataPage, Endpoint, Finding, Member, Members, Status, WriteReceipt, age,
+    AuditRecord, AuditRecords, Change, DataPage, Decided, Endpoint, EventPage, Finding, Member,
+    Members, NodeEvent, Status, WriteReceipt, age,
 };
 pub use error::{ClientError, Refusal};
 pub(super) use events::EventStream;
+pub(super) use sse::Event;
 pub use sse::EventError;
 pub(super) use target::Target;
 
@@ -87,6 +89,24 @@ impl Client {
     /// Puts a JSON document at `target`.
     pub(super) async fn put(&self, target: Target, document: Bytes) -> Result<Answer, ClientError> {
         self.request(Method::PUT, target, Some(document)).await
+    }
+
+    /// Posts a JSON document to `target`.
+    pub(super) async fn post(
+        &self,
+        target: Target,
+        document: Bytes,
+    ) -> Result<Answer, ClientError> {
+        self.request(Method::POST, target, Some(document)).await
+    }
+
+    /// Deletes `target`, with a JSON document that says more about it.
+    pub(super) async fn delete_with(
+        &self,
+        target: Target,
+        document: Bytes,
+    ) -> Result<Answer, ClientError> {
+        self.request(Method::DELETE, target, Some(document)).await
     }
 
     /// Deletes `target`.

@@ -4,9 +4,11 @@ use super::run;
 use super::server::{Reply, Server, json};
 
 const MEMBERS: &str = r#"{"self":"n1","members":[
- {"id":"n1","state":"active","incarnation":3,"addresses":{"peer":"127.0.0.1:9410","api":"127.0.0.1:9411","app":"127.0.0.1:9413"},
+ {"id":"n1","agent":true,"state":"active","incarnation":3,"addresses":{"peer":"127.0.0.1:9410","api":"127.0.0.1:9411","app":"127.0.0.1:9413"},
   "labels":{"zone":"a"},"weight":100,"app":{"healthy":true},"phi":0.2,"last_heartbeat_ms":12},
- {"id":"n2","state":"failed","app":{"healthy":false}}]}"#;
+ {"id":"n2","state":"failed","app":{"healthy":false}},
+ {"id":"s1","agent":false,"state":"active","weight":7,"addresses":{"peer":null,"api":null,"app":"10.0.0.9:80"},
+  "app":{"healthy":true,"by":"n1"}}]}"#;
 
 #[test]
 fn members_are_listed_with_this_node_marked_and_gaps_where_nothing_is_known() {
@@ -14,9 +16,10 @@ fn members_are_listed_with_this_node_marked_and_gaps_where_nothing_is_known() {
     let listed = run(&["members", "--api", &server.url()]);
     assert_eq!(
         listed.stdout,
-        "ID    STATE   FOR  APP        WEIGHT  PEER            API             APP ADDRESS     LABELS\n\
-         n1 *  active  -    healthy    100     127.0.0.1:9410  127.0.0.1:9411  127.0.0.1:9413  zone=a\n\
-         n2    failed  -    unhealthy  -       -               -               -               -\n"
+        "ID    KIND    STATE   FOR  APP               WEIGHT  PEER            API             APP ADDRESS     LABELS\n\
+         n1 *  node    active  -    healthy           100     127.0.0.1:9410  127.0.0.1:9411  127.0.0.1:9413  zone=a\n\
+         n2    -       failed  -    unhealthy         -       -               -               -               -\n\
+         s1    server  active  -    healthy, says n1  7       -               -               10.0.0.9:80     -\n"
     );
     assert_eq!(listed.code, 0);
     assert_eq!(server.lines(), ["GET /v1/members"]);
@@ -62,6 +65,95 @@ fn status_says_that_all_is_well() {
          \x20            n3: not connected, last error: timed out\n\
          agent        version 0.1.0, up for 3m 12s\n"
     );
+}
+
+#[test]
+fn status_shows_the_numbers_by_which_all_is_well() {
+    let server = Server::answering(json(
+        "200 OK",
+        r#"{"cluster":"c1","self":"n1","ready":true,"members":{"total":3,"active":3},"findings":[],
+            "gossip":{"advertised":"10.0.0.1:9400","tick_delay_max_ms":12,"last_inbound_ms":80,"heartbeat_age_max_ms":210,
+              "phi_max":1.25,"phi_limit":8.0,"clock_offset_max_ms":-3},
+            "disk":{"free_bytes":1073741824,"total_bytes":2147483648}}"#,
+    ));
+    let status = run(&["status", "--api", &server.url()]);
+    assert_eq!(
+        status.stdout,
+        "n1 in cluster c1: all is well.\n\
+         \n\
+         members      3: 3 active\n\
+         gossip       every live member was heard within 210 ms (phi at most 1.2, limit 8)\n\
+         \x20            others reached this node at 10.0.0.1:9400 80 ms ago\n\
+         \x20            clocks are within 3 ms\n\
+         \x20            its own ticks came at most 12 ms late\n\
+         disk         1.0 GiB of 2.0 GiB are free\n"
+    );
+}
+
+#[test]
+fn status_ends_with_1_if_something_does_not_work_and_with_0_if_there_are_warnings() {
+    for (severity, code) in [("error", 1), ("warning", 0)] {
+        let body =
+            format!(r#"{{"self":"n1","findings":[{{"severity":"{severity}","fact":"f"}}]}}"#);
+        let server = Server::answering(json("200 OK", &body));
+        for flags in [&[][..], &["--json"]] {
+            let status = run(&[&["status", "--api", &server.url()], flags].concat());
+            assert_eq!(status.code, code, "{status:?}");
+            assert_eq!(status.stderr, "", "all of it was printed");
+        }
+    }
+}
+
+#[test]
+fn members_tell_a_doubt_and_an_app_that_is_not_reached_from_here() {
+    let server = Server::answering(json(
+        "200 OK",
+        r#"{"self":"n1","members":[{"id":"n2","state":"suspect","phi":6.43,"app":{"healthy":true},"reachable":{"ok":false}}]}"#,
+    ));
+    let listed = run(&["members", "--api", &server.url()]).stdout;
+    assert!(listed.contains("suspect, phi 6.4"), "{listed}");
+    assert!(listed.contains("healthy, not reached"), "{listed}");
+}
+
+#[test]
+fn doctor_needs_no_agent_and_ends_with_1_if_a_check_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let data = data.to_str().unwrap();
+    let free = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let (peer, api, proxy) = (free(), free(), free());
+    let doctor = |app: &str, more: &[&str]| {
+        let own = [
+            "doctor",
+            "--data-dir",
+            data,
+            "--peer-listen",
+            &peer,
+            "--api-listen",
+            &api,
+            "--proxy-listen",
+            &proxy,
+            "--app-url",
+            app,
+        ];
+        run(&[&own[..], more].concat())
+    };
+    let app = Server::answering(json("200 OK", r#"{"status":"ok"}"#));
+    let fine = doctor(&app.url(), &[]);
+    assert_eq!(fine.code, 0, "{fine:?}");
+    assert!(fine.stdout.contains(&format!("{peer} is free")), "{fine:?}");
+    let down = doctor(&format!("http://{}", free()), &[]);
+    assert_eq!(down.code, 1, "{down:?}");
+    assert!(down.stdout.contains("the server does not run"), "{down:?}");
+    assert!(down.stdout.contains("1 failure"), "{down:?}");
+    let as_json = doctor(&app.url(), &["--json"]);
+    let report: serde_json::Value = serde_json::from_str(&as_json.stdout).unwrap();
+    assert_ne!(report["verdict"], "failure", "{report}");
+    assert!(report["checks"].as_array().unwrap().len() > 8, "{report}");
+    assert!(!directory.path().join("data").exists(), "nothing was made");
 }
 
 #[test]

@@ -3,7 +3,11 @@
 mod client;
 mod commands;
 mod data;
+mod events;
+mod keys;
+mod operate;
 mod parsing;
+mod register;
 mod server;
 mod watch;
 

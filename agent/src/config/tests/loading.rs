@@ -23,6 +23,9 @@ listen = "127.0.0.1:1"
 advertise = "127.0.0.2:1"
 seeds = ["[::1]:2", "localhost:3"]
 secret_file = "secret"
+tls_cert = "n1.pem"
+tls_key = "n1.key"
+tls_ca = "ca.pem"
 insecure = true
 [gossip]
 interval = "1s"
@@ -46,6 +49,11 @@ retry_body_max = "0B"
 [replication]
 pull_interval = "5s"
 push_buffer = "1GiB"
+[events]
+command = ["/bin/notify", "a,b"]
+webhook = "https://hooks.example.org/x?y=z"
+on = ["failed", "left"]
+hooks_on = "every-node"
 [log]
 level = "warn,basic_sync=trace"
 format = "json"

@@ -54,7 +54,7 @@ fn an_unknown_table_is_refused_with_the_nearest_one() {
     file_is_refused(
         "zebra = { a = 1 }\n",
         &[
-            "agent.toml:1:1: [zebra]: unknown table; the tables are [node], [peer], [gossip], [app], [api], [proxy], [replication], [log]",
+            "agent.toml:1:1: [zebra]: unknown table; the tables are [node], [peer], [gossip], [app], [api], [proxy], [replication], [events], [log]",
         ],
     );
 }
@@ -622,4 +622,14 @@ fn a_fault_says_what_it_is_to_a_program_too() {
         panic!("{errors}");
     };
     assert_eq!(max, "32.0");
+}
+
+#[test]
+fn a_certificate_without_its_key_and_authorities_is_refused() {
+    file_is_refused(
+        "[peer]\ntls_cert = \"n1.pem\"\ntls_ca = \"ca.pem\"\n",
+        &[
+            "agent.toml:2:1: [peer] tls_cert: a certificate of your own needs [peer] tls_cert, tls_key and tls_ca together; [peer] tls_key is not set",
+        ],
+    );
 }

@@ -236,3 +236,29 @@ fn debug_output_shows_nothing_of_a_secret() {
     let shown = format!("{loaded:?} {:?} {:?}", given.sources, given.secret());
     assert!(!shown.contains("0123456789"), "{shown}");
 }
+
+#[test]
+fn a_node_that_has_keys_makes_no_new_secret_when_its_file_is_gone() {
+    let (given, dir) = Given::nothing().data_dir();
+    given.secret().unwrap();
+    fs::write(dir.join("keys.json"), "{}").unwrap();
+    fs::remove_file(dir.join("peer.secret")).unwrap();
+    let error = given.secret().unwrap_err();
+    assert!(matches!(error, SecretError::FileLost { .. }), "{error:?}");
+    assert!(error.to_string().contains("basic-agent join"), "{error}");
+    assert!(!dir.join("peer.secret").exists());
+}
+
+#[test]
+fn a_secret_that_is_written_takes_the_place_of_the_one_before() {
+    let (given, dir) = Given::nothing().data_dir();
+    let file = dir.join("peer.secret");
+    for text in [SECRET, "another secret of 32 characters or more"] {
+        let secret = PeerSecret::parse(text, "a test").unwrap();
+        crate::config::write_secret(&file, &secret).unwrap();
+        assert_eq!(given.secret().unwrap(), secret);
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "no draft is left");
+}

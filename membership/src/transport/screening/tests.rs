@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity::Incarnation;
+use crate::transport::addresses::HEARD_LATELY;
 use crate::transport::forge::{self, Entry};
 use crate::transport::keyring::GossipKey;
 
@@ -11,7 +12,7 @@ fn ring(seed: u8) -> Keyring {
     Keyring::new(GossipKey::from_bytes([seed; 32]))
 }
 
-fn source() -> SocketAddr {
+fn peer_address() -> SocketAddr {
     ([10, 0, 0, 2], 9400).into()
 }
 
@@ -51,26 +52,25 @@ impl Bench {
     fn envelope(&mut self) -> Envelope {
         self.sequence += 1;
         Envelope {
-            kind: FrameKind::Gossip,
-            sender: "peer".parse().unwrap(),
             incarnation: Incarnation(5),
             sequence: self.sequence,
-            cluster: CLUSTER.parse().unwrap(),
             recipient: Some("here".parse().unwrap()),
+            ..forge::envelope("peer", CLUSTER, peer_address())
         }
     }
 
     fn offer(&mut self, frame: &[u8]) -> Verdict {
-        self.screen.examine(source(), frame, self.now)
+        let source = Source::Datagram(peer_address());
+        self.screen.examine(source, frame, self.now)
     }
 
     fn offer_sealed(&mut self, envelope: &Envelope) -> Verdict {
-        self.offer(&sealed::seal(&ring(1), envelope, &honest_syn()).unwrap())
+        self.offer(&forge::frame(&ring(1), envelope, &honest_syn()))
     }
 
     fn offer_message(&mut self, message: &[u8]) -> Verdict {
         let envelope = self.envelope();
-        self.offer(&sealed::seal(&ring(1), &envelope, message).unwrap())
+        self.offer(&forge::frame(&ring(1), &envelope, message))
     }
 }
 
@@ -98,8 +98,8 @@ fn refused(verdict: Verdict) -> Refused {
 #[test]
 fn an_honest_frame_is_accepted_once() {
     let mut bench = Bench::new();
-    let frame = sealed::seal(&ring(1), &bench.envelope(), &honest_syn()).unwrap();
-    assert_eq!(accepted(bench.offer(&frame)).sender.as_str(), "peer");
+    let frame = forge::frame(&ring(1), &bench.envelope(), &honest_syn());
+    assert_eq!(accepted(bench.offer(&frame)).sender.node.as_str(), "peer");
     assert_eq!(refused(bench.offer(&frame)).reason, RejectReason::Replayed);
 }
 
@@ -136,12 +136,12 @@ fn our_own_echo_is_ignored_without_a_word() {
 #[test]
 fn frames_without_the_key_are_told_apart_and_prove_nothing() {
     let mut bench = Bench::new();
-    let foreign = sealed::seal(&ring(2), &bench.envelope(), &honest_syn()).unwrap();
+    let foreign = forge::frame(&ring(2), &bench.envelope(), &honest_syn());
     assert_eq!(
         refused(bench.offer(&foreign)).reason,
         RejectReason::OtherSecret
     );
-    let mut altered = sealed::seal(&ring(1), &bench.envelope(), &honest_syn()).unwrap();
+    let mut altered = forge::frame(&ring(1), &bench.envelope(), &honest_syn());
     altered[40] ^= 1;
     assert_eq!(refused(bench.offer(&altered)).reason, RejectReason::Forged);
     assert_eq!(refused(bench.offer(b"x")).reason, RejectReason::NotGossip);
@@ -149,9 +149,9 @@ fn frames_without_the_key_are_told_apart_and_prove_nothing() {
         refused(bench.offer(&[0; 1400])).reason,
         RejectReason::NotGossip
     );
-    assert!(!bench.screen.heard_from(source()));
+    assert!(!bench.screen.heard_from(peer_address()));
     accepted(bench.offer_message(&honest_syn()));
-    assert!(bench.screen.heard_from(source()));
+    assert!(bench.screen.heard_from(peer_address()));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn an_agent_of_another_cluster_is_due_to_be_told_now_and_then_and_never_in_a_cir
             Verdict::OtherCluster { refused, tell } => {
                 assert_eq!(refused.cluster.unwrap().as_str(), "other");
                 assert_eq!(refused.sender.unwrap().as_str(), "peer");
-                tell
+                tell.is_some_and(|sender| sender.node.as_str() == "peer")
             }
             _ => panic!("not noticed"),
         }
@@ -249,4 +249,108 @@ fn what_an_honest_peer_passes_on_of_a_faulty_one_is_left_out_of_its_message() {
         .digest;
     assert_eq!(digest.len(), 1);
     assert_eq!(digest[0].member.node_id.as_ref(), "peer");
+}
+
+#[test]
+fn a_node_that_advertises_the_address_of_another_is_refused_and_told_of() {
+    let mut bench = Bench::new();
+    accepted(bench.offer_message(&honest_syn()));
+    let own = bench.screen.own().gossip_advertise_addr;
+    for (sender, address, taken) in [
+        ("faulty", peer_address(), true),
+        ("faulty", own, true),
+        ("faulty", ([10, 0, 0, 3], 9400).into(), false),
+    ] {
+        bench.sequence += 1;
+        let envelope = Envelope {
+            sequence: bench.sequence,
+            ..forge::envelope(sender, CLUSTER, address)
+        };
+        let syn = forge::syn(CLUSTER, &[]);
+        let frame = forge::frame(&ring(1), &envelope, &syn);
+        let from = SocketAddr::from(([10, 0, 0, 3], 9400));
+        // Over a connection it may write what it likes.
+        let source = Source::Connection(if taken { address } else { from });
+        let verdict = bench.screen.examine(source, &frame, bench.now);
+        if taken {
+            let refused = refused(verdict);
+            assert_eq!(refused.reason, RejectReason::AddressTaken);
+            assert_eq!(refused.sender.unwrap().as_str(), "faulty");
+            assert_eq!(refused.detail, Some(address.to_string()));
+        } else {
+            assert_eq!(accepted(verdict).sender.address, address);
+        }
+    }
+    let impossible = Envelope {
+        address: ([0, 0, 0, 0], 9400).into(),
+        ..bench.envelope()
+    };
+    let verdict = bench.offer_sealed(&impossible);
+    assert_eq!(refused(verdict).reason, RejectReason::Faulty);
+}
+
+#[test]
+fn a_peer_is_answered_with_its_key_and_asked_with_it_for_as_long_as_it_is_heard() {
+    let mut bench = Bench::new();
+    let [old, new] = [1, 2].map(|seed| GossipKey::from_bytes([seed; 32]));
+    bench.screen.keyring.install(new.clone()).unwrap();
+    bench.screen.keyring.use_key(new.id()).unwrap();
+    assert_eq!(
+        bench.screen.keys_at(peer_address(), bench.now.instant),
+        None
+    );
+    let theirs = Keyring::new(old.clone());
+    for expected in [[old.id(); 2], [new.id(); 2]] {
+        let frame = forge::frame(&theirs, &bench.envelope(), &honest_syn());
+        let sender = accepted(bench.offer(&frame)).sender;
+        assert_eq!(sender.keys.best_first(), expected);
+        let now = bench.now.instant;
+        assert_eq!(bench.screen.keys_at(peer_address(), now), Some(expected));
+        let long_after = now + HEARD_LATELY;
+        assert_eq!(bench.screen.keys_at(peer_address(), long_after), None);
+        theirs.replace(new.clone(), []).unwrap();
+    }
+}
+
+#[test]
+fn only_what_another_node_begins_proves_that_this_one_is_reached() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.screen.last_inbound(bench.now.instant), None);
+    let answer = forge::syn_ack(&[Entry::of(forge::member("peer", 5, 9400))], &[]);
+    accepted(bench.offer_message(&answer));
+    let itself = Envelope {
+        sender: "here".parse().unwrap(),
+        ..bench.envelope()
+    };
+    accepted(bench.offer_sealed(&itself));
+    assert_eq!(bench.screen.last_inbound(bench.now.instant), None);
+    accepted(bench.offer_message(&honest_syn()));
+    bench.pass(3);
+    let age = bench.screen.last_inbound(bench.now.instant);
+    assert_eq!(age, Some(Duration::from_secs(3)));
+}
+
+#[test]
+fn a_wild_clock_is_measured_and_does_no_harm() {
+    let mut bench = Bench::new();
+    let peer: NodeId = "peer".parse().unwrap();
+    assert_eq!(bench.screen.clock_offset(&peer), None);
+    let year = 365 * 24 * 3600 * 1000;
+    for clock_ms in [0, 1_790_000_000_000 + year, u64::MAX, u64::MAX, u64::MAX] {
+        let envelope = Envelope {
+            clock_ms,
+            ..bench.envelope()
+        };
+        accepted(bench.offer_sealed(&envelope));
+    }
+    assert_eq!(
+        bench.screen.clock_offset(&peer),
+        Some(ClockOffset(i64::MAX))
+    );
+    let median = bench.screen.clock_offset_median();
+    assert_eq!(median, Some(ClockOffset(i64::MAX)));
+    bench
+        .screen
+        .retain_members(|_| false, bench.now.instant + HEARD_LATELY);
+    assert_eq!(bench.screen.clock_offset(&peer), None);
 }

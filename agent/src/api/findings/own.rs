@@ -1,0 +1,222 @@
+//! This node and its machine: processor, disk, files, and how its start goes on.
+
+use std::time::Duration;
+
+use basic_membership::AnnouncedState;
+
+use super::{Code, Facts, Finding, START_MAX};
+use crate::host::{OpenFiles, bytes};
+
+/// A tick of gossip that was so late tells of an overloaded or stopped machine.
+const TICK_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// All of them.
+pub(super) fn findings(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
+    let found = [
+        disk(facts),
+        stalled(facts),
+        files(facts),
+        slow_start(facts),
+        roster(facts),
+    ];
+    found.into_iter().flatten()
+}
+
+fn disk(facts: &Facts<'_>) -> Option<Finding> {
+    let space = facts.disk.filter(|space| space.is_nearly_full())?;
+    let (free, total) = (bytes(space.free), bytes(space.total));
+    let finding = if space.is_critical() {
+        let fact = format!("the disk under the data directory is full: {free} are left");
+        Finding::error(Code::DiskNearlyFull, fact)
+            .cause("writes are refused once nothing is left; those that were acknowledged are safe")
+    } else {
+        let fact = format!("the disk under the data directory is nearly full: {free} are left");
+        Finding::warning(Code::DiskNearlyFull, fact)
+            .cause("something on this machine fills it; not all of it may be the agent's")
+    };
+    Some(
+        finding
+            .evidence(format!("{free} of {total} are free"))
+            .next(format!(
+                "make room on the disk of {}, or move it to a larger one ([node] data_dir)",
+                facts.config.node.data_dir.display()
+            )),
+    )
+}
+
+fn stalled(facts: &Facts<'_>) -> Option<Finding> {
+    let delay = facts.gossip.tick_delay;
+    let held = facts.gossip.removals_held;
+    if delay < TICK_DELAY_MAX && !held {
+        return None;
+    }
+    let evidence = if delay < TICK_DELAY_MAX {
+        let worst = facts.gossip.tick_delay_max;
+        format!("its own gossip tick came late a moment ago (up to {worst:.1?} since its start)")
+    } else {
+        format!("its own gossip tick came {delay:.1?} late")
+    };
+    let verdicts = if held {
+        "; until it is sure, it calls no other member failed"
+    } else {
+        ""
+    };
+    Some(
+        Finding::warning(
+            Code::Stalled,
+            format!("this agent does not get enough processor time{verdicts}"),
+        )
+        .cause("the machine is overloaded, or the process was stopped for a while")
+        .evidence(evidence)
+        .next("look at the load of this machine (`uptime`, `vmstat 1`)"),
+    )
+}
+
+fn files(facts: &Facts<'_>) -> Option<Finding> {
+    let files = facts.files;
+    let soft = files.soft?;
+    let exhausted = files.is_nearly_exhausted();
+    if !exhausted && soft >= OpenFiles::SOFT_MIN {
+        return None;
+    }
+    let open = files
+        .open
+        .map_or_else(|| "an unknown number".to_owned(), |open| open.to_string());
+    let (finding, cause) = if exhausted {
+        let fact = "this agent is about to run out of files and connections";
+        let finding = Finding::error(Code::FileLimit, fact);
+        (finding, "more connections than the limit was made for")
+    } else {
+        let fact = "this agent may have few files and connections open";
+        let finding = Finding::warning(Code::FileLimit, fact);
+        (
+            finding,
+            "the limit is that of an interactive shell, not that of a server",
+        )
+    };
+    Some(
+        finding
+            .cause(cause)
+            .evidence(format!("{open} of {soft} are in use"))
+            .next("raise it: LimitNOFILE= in the systemd unit, or `ulimit -n` before the agent is started"),
+    )
+}
+
+fn slow_start(facts: &Facts<'_>) -> Option<Finding> {
+    let starting = matches!(
+        facts.announced,
+        AnnouncedState::Joining | AnnouncedState::CatchingUp
+    );
+    if !starting || facts.uptime < START_MAX {
+        return None;
+    }
+    let waits = facts.peers.iter().filter(|peer| !peer.caught_up);
+    let waits: Vec<String> = waits
+        .map(|peer| format!("{} ({} behind)", peer.peer, peer.behind))
+        .collect();
+    let evidence = if waits.is_empty() {
+        "no peer has said yet what it has".to_owned()
+    } else {
+        format!("not yet level with: {}", waits.join(", "))
+    };
+    Some(
+        Finding::warning(
+            Code::CatchingUp,
+            "this node is still catching up and takes no traffic",
+        )
+        .cause("it fetches what its peers wrote while it was away")
+        .evidence(evidence)
+        .next("wait; `basic-agent status` shows the numbers fall"),
+    )
+}
+
+fn roster(facts: &Facts<'_>) -> Option<Finding> {
+    let problem = facts.gossip.roster_problem.clone()?;
+    Some(
+        Finding::warning(
+            Code::RosterLost,
+            "what is known of the members is not kept for the next start",
+        )
+        .cause(problem)
+        .evidence("roster.json in the data directory could not be read or written")
+        .next("see that the data directory can be written: basic-agent doctor"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scene::Scene;
+    use super::*;
+    use crate::host::DiskSpace;
+
+    #[test]
+    fn a_disk_is_a_warning_before_it_is_an_error() {
+        let scene = |free| Scene {
+            disk: Some(DiskSpace {
+                free,
+                total: 100 << 30,
+            }),
+            ..Scene::healthy()
+        };
+        let warning = scene(200 << 20).only(Code::DiskNearlyFull);
+        assert!(
+            !warning.is_error() && warning.fact.contains("200.0 MiB"),
+            "{warning:?}"
+        );
+        assert!(scene(1 << 20).only(Code::DiskNearlyFull).is_error());
+        let unknown = Scene {
+            disk: None,
+            ..Scene::healthy()
+        };
+        assert_eq!(unknown.findings(), []);
+    }
+
+    #[test]
+    fn a_late_tick_is_told_and_that_verdicts_are_held() {
+        let mut scene = Scene::healthy();
+        scene.gossip.tick_delay = Duration::from_millis(499);
+        assert_eq!(scene.findings(), []);
+        scene.gossip.tick_delay = Duration::from_millis(1300);
+        assert!(scene.only(Code::Stalled).evidence.contains("1.3s"));
+        scene.gossip.tick_delay = Duration::ZERO;
+        scene.gossip.tick_delay_max = Duration::from_secs(10);
+        scene.gossip.removals_held = true;
+        let held = scene.only(Code::Stalled);
+        assert!(
+            held.fact.contains("calls no other member failed"),
+            "{held:?}"
+        );
+        assert!(held.evidence.contains("10.0s"), "{held:?}");
+    }
+
+    #[test]
+    fn files_are_an_error_when_they_run_out() {
+        let mut scene = Scene::healthy();
+        scene.files.open = Some(60_000);
+        assert!(scene.only(Code::FileLimit).is_error());
+        scene.files.open = Some(10);
+        scene.files.soft = Some(256);
+        let low = scene.only(Code::FileLimit);
+        assert!(
+            !low.is_error() && low.evidence == "10 of 256 are in use",
+            "{low:?}"
+        );
+    }
+
+    #[test]
+    fn a_start_that_takes_long_tells_what_it_waits_for() {
+        let mut scene = Scene::healthy();
+        scene.announced = AnnouncedState::CatchingUp;
+        let found = scene.only(Code::CatchingUp);
+        assert!(found.evidence.contains("no peer has said"), "{found:?}");
+        scene.uptime = Duration::from_secs(2);
+        assert_eq!(scene.findings(), []);
+    }
+
+    #[test]
+    fn a_roster_that_is_not_kept_is_told() {
+        let mut scene = Scene::healthy();
+        scene.gossip.roster_problem = Some("disk full".to_owned());
+        assert_eq!(scene.only(Code::RosterLost).cause, "disk full");
+    }
+}

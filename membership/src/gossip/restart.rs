@@ -1,0 +1,108 @@
+//! A new life of gossip within the same process.
+//!
+//! chitchat is started again when it has ended by itself, which is a panic, and
+//! when a peer holds state of this node that this node never announced. Both
+//! times it goes by a new incarnation, since peers ignore what counts from zero,
+//! and as an heir to what is known: the members stay as they were until they
+//! were heard again or had time to be.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep};
+use tracing::error;
+
+use super::protocol::Protocol;
+use super::{Desired, Driver};
+use crate::event::EventKind;
+
+/// An incarnation is not given up more often: who forges once can forge again.
+const RENOUNCE_INTERVAL: Duration = Duration::from_secs(30);
+const RESTART_PAUSE_MIN: Duration = Duration::from_millis(50);
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long a restarted protocol may take to hear of everybody again.
+const RELEARN_TIME: Duration = Duration::from_secs(5);
+
+impl Driver {
+    /// Whether a peer holds state of this node that this node never announced:
+    /// a faulty peer made it up, and others pass it on.
+    pub(super) async fn is_forged(&mut self) -> bool {
+        let rested = self
+            .renounced
+            .is_none_or(|at| at.elapsed() >= RENOUNCE_INTERVAL);
+        let claim = self.endpoint.screen().newest_claim();
+        rested && claim > self.protocol.own_version().await
+    }
+
+    /// Gives up an incarnation whose state was forged. Nobody believes the forgery
+    /// of a life that is over.
+    pub(super) async fn renounce(&mut self) -> Option<()> {
+        self.renounced = Some(Instant::now());
+        self.protocol.end().await;
+        let reason = "a peer holds state of this node that this node never announced";
+        self.restart(Some(reason.to_owned())).await
+    }
+
+    /// Starts chitchat again, under a new incarnation, after it has ended. `None`
+    /// if meanwhile nobody wants it any more.
+    pub(super) async fn restart(&mut self, reason: Option<String>) -> Option<()> {
+        self.shared
+            .journal
+            .count(|counters| counters.gossip_restarts += 1);
+        let mut pause = RESTART_PAUSE_MIN;
+        let started = loop {
+            self.pause_unless_stopped(pause).await?;
+            pause = (pause * 2).min(RESTART_PAUSE_MAX);
+            match self.start_again().await {
+                Ok(started) => break started,
+                Err(error) => {
+                    error!(
+                        error = format!("{error:#}"),
+                        "gossip was not started; trying on"
+                    );
+                }
+            }
+        };
+        let ended = std::mem::replace(&mut self.protocol, started)
+            .shut_down()
+            .await;
+        let reason = match (reason, ended) {
+            (Some(reason), _) => reason,
+            (None, Ok(())) => "it ended by itself".to_owned(),
+            (None, Err(error)) => format!("{error:#}"),
+        };
+        self.stall.resume(Instant::now());
+        self.relearn_until = Instant::now() + RELEARN_TIME;
+        self.publish(self.own_event(EventKind::GossipRestarted { reason }));
+        Some(())
+    }
+
+    async fn start_again(&mut self) -> anyhow::Result<Protocol> {
+        self.config.identity.advance(SystemTime::now())?;
+        let own = self.config.identity.chitchat_id(self.config.advertise);
+        self.endpoint.screen().renew(own);
+        let mut seeds = self.seeds.addresses.clone();
+        seeds.extend(self.live_peers().map(|(_, peer)| peer));
+        let Desired {
+            metadata, revision, ..
+        } = self.desired_changes.borrow_and_update().clone();
+        let protocol = Protocol::start(
+            &self.config,
+            seeds,
+            &metadata,
+            Arc::clone(&self.endpoint),
+            Arc::clone(&self.shared.journal),
+        );
+        let protocol = protocol.await?;
+        self.applied.send_replace(revision);
+        Ok(protocol)
+    }
+
+    async fn pause_unless_stopped(&mut self, pause: Duration) -> Option<()> {
+        tokio::select! {
+            () = sleep(pause) => Some(()),
+            // A leave cannot be told to anybody now; its reply is dropped unsent.
+            _ = self.commands.recv() => None,
+        }
+    }
+}
