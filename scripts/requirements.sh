@@ -3,7 +3,8 @@
 # require COMMAND PACKAGE: a command, from a Debian package.
 require() {
     local command=$1 package=$2 as_root=()
-    command -v "$command" >/dev/null && return
+    # What only root uses may be beyond the path of others.
+    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null && return
     if ! command -v apt-get >/dev/null; then
         echo "$command is missing; install it (on Debian it is in the package $package)" >&2
         return 1

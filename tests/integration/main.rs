@@ -5,14 +5,21 @@
 //! knows: commands, configuration files, HTTP answers, exit codes, logs.
 
 mod command_line;
+mod doctor;
 mod documents;
+mod events;
+mod explain;
 mod failover;
 mod footprint;
+mod ipv6;
+mod keys;
 mod leaving;
 mod local_cluster;
+mod operations;
 mod proxying;
 mod recovery;
 mod refusals;
 mod sample_server;
+mod servers;
 mod support;
 mod trust;

@@ -1,13 +1,14 @@
 //! Where the ports and files of a local cluster are.
 //!
 //! Node `i`, counted from 1, has the ports `base + 10·i` (peer), `+1` (API),
-//! `+2` (proxy) and `+3` (its server), all on 127.0.0.1, and the directory
-//! `node-i/` with `agent.toml`, `agent.log`, `app.log` and `data/`. One file
-//! beside them holds the secret of the cluster.
+//! `+2` (proxy) and `+3` (its server), and the directory `node-i/` with
+//! `agent.toml`, `agent.log`, `app.log` and `data/`. One file beside them holds
+//! the secret of the cluster. All nodes are on 127.0.0.1 unless [`Hosts`] says
+//! otherwise.
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,16 @@ pub struct Layout {
     directory: PathBuf,
     base_port: u16,
     nodes: u16,
+    hosts: Hosts,
+}
+
+/// Which addresses the nodes of a cluster have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// All of them this one.
+    Shared(IpAddr),
+    /// Node 1 this one, and every other the one after that of the node before.
+    Consecutive(IpAddr),
 }
 
 /// Why there can be no such cluster.
@@ -59,7 +70,14 @@ impl Layout {
             directory,
             base_port,
             nodes,
+            hosts: Hosts::Shared(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         })
+    }
+
+    /// The same cluster on other addresses.
+    #[must_use]
+    pub fn on(self, hosts: Hosts) -> Self {
+        Self { hosts, ..self }
     }
 
     /// The directory of everything.
@@ -87,6 +105,7 @@ impl Layout {
         (1..=self.nodes).contains(&number).then(|| NodeLayout {
             number,
             directory: self.directory.join(format!("node-{number}")),
+            host: self.hosts.of(number),
             port: self.base_port + PORTS_PER_NODE * number,
         })
     }
@@ -124,11 +143,28 @@ impl Layout {
     }
 }
 
+impl Hosts {
+    /// The address of a node, counted from 1.
+    fn of(self, number: u16) -> IpAddr {
+        let offset = number.saturating_sub(1);
+        match self {
+            Hosts::Shared(host) => host,
+            Hosts::Consecutive(IpAddr::V4(first)) => {
+                IpAddr::V4(u32::from(first).wrapping_add(offset.into()).into())
+            }
+            Hosts::Consecutive(IpAddr::V6(first)) => {
+                IpAddr::V6(u128::from(first).wrapping_add(offset.into()).into())
+            }
+        }
+    }
+}
+
 /// One node of a local cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeLayout {
     number: u16,
     directory: PathBuf,
+    host: IpAddr,
     port: u16,
 }
 
@@ -198,13 +234,19 @@ impl NodeLayout {
         ]
     }
 
-    /// The text of its `agent.toml`.
+    /// The text of its `agent.toml`. On an address beyond loopback the API, too,
+    /// is open to whoever reaches that address: only a test does.
     pub fn settings(&self, secret_file: &Path, seeds: &[SocketAddr]) -> String {
+        let open = if self.host.is_loopback() {
+            ""
+        } else {
+            "insecure = true\n"
+        };
         let seeds: Vec<_> = seeds.iter().map(|seed| quoted(seed.to_string())).collect();
         format!(
             "[node]\ncluster = \"jobfirst-cluster-1\"\nid = {id}\ndata_dir = {data}\n\n\
              [peer]\nlisten = {peer}\nadvertise = {peer}\nseeds = [{seeds}]\n\
-             secret_file = {secret}\n\n\
+             secret_file = {secret}\n{open}\n\
              [app]\nurl = {app}\n\n[api]\nlisten = {api}\n\n[proxy]\nlisten = {proxy}\n",
             id = quoted(self.id()),
             data = quoted(self.data_directory().to_string_lossy()),
@@ -218,7 +260,7 @@ impl NodeLayout {
     }
 
     fn address(&self, offset: u16) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port + offset))
+        SocketAddr::new(self.host, self.port + offset)
     }
 }
 
@@ -261,6 +303,17 @@ mod tests {
         assert_eq!(ports, [9410, 9411, 9412, 9413]);
         assert_eq!(layout.node(4), None);
         assert_eq!(layout.node(0), None);
+    }
+
+    #[test]
+    fn hosts_of_their_own_have_consecutive_addresses() {
+        for (first, third) in [("10.77.1.1", "10.77.1.3"), ("fd77::1", "fd77::3")] {
+            let hosts = Hosts::Consecutive(first.parse().unwrap());
+            let layout = Layout::new(PathBuf::new(), 9400, 3).unwrap().on(hosts);
+            let node = layout.node(3).unwrap();
+            assert_eq!(node.peer().ip().to_string(), third);
+            assert!(node.settings(Path::new("s"), &[]).contains("insecure"));
+        }
     }
 
     #[test]

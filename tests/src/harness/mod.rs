@@ -3,7 +3,8 @@
 //! [`binaries`] finds what cargo built, [`layout`] says where the ports and
 //! files of a node are, [`process`] starts, signals and measures processes by
 //! an identity that a recycled pid cannot fake, [`node`] runs one node as
-//! children of a test, [`cluster`] drives `scripts/cluster` as a user would.
+//! children of a test, [`cluster`] drives `scripts/cluster` as a user would,
+//! [`network`] makes hosts of their own and cuts them off from each other.
 //! [`http`] is the client, [`load`] the constant stream of requests, [`wait`]
 //! the only way to wait: for a condition, up to a limit, with a last reason.
 //!
@@ -16,6 +17,7 @@ pub mod cluster;
 pub mod http;
 pub mod layout;
 pub mod load;
+pub mod network;
 pub mod node;
 pub mod ports;
 pub mod process;

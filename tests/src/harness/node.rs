@@ -6,7 +6,7 @@
 //! along, and are killed when their handle is dropped.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -42,8 +42,23 @@ impl Node {
     /// # Errors
     /// When one of the two cannot be started.
     pub fn start(binaries: &Binaries, layout: NodeLayout) -> io::Result<Self> {
-        let app = Service::start(&mut app_command(binaries, &layout), layout.app_log())?;
-        let agent = Service::start(&mut agent_command(binaries, &layout), layout.agent_log())?;
+        Self::start_by(binaries, layout, |command| command)
+    }
+
+    /// The same, with each command as `run_as` makes it of the plain one: inside
+    /// a namespace, say.
+    ///
+    /// # Errors
+    /// When one of the two cannot be started.
+    pub fn start_by(
+        binaries: &Binaries,
+        layout: NodeLayout,
+        run_as: impl Fn(Command) -> Command,
+    ) -> io::Result<Self> {
+        let mut app = run_as(app_command(binaries, &layout));
+        let mut agent = run_as(agent_command(binaries, &layout));
+        let app = Service::start(&mut app, layout.app_log())?;
+        let agent = Service::start(&mut agent, layout.agent_log())?;
         fs::write(
             layout.directory().join("agent.pid"),
             agent.id.pid.to_string(),
@@ -78,6 +93,25 @@ impl Service {
     pub fn output(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What it has said after the first `offset` bytes.
+    pub fn output_from(&self, offset: u64) -> String {
+        let mut bytes = Vec::new();
+        let read = File::open(&self.log).and_then(|mut file| {
+            file.seek(SeekFrom::Start(offset))?;
+            file.read_to_end(&mut bytes)
+        });
+        // A log that cannot be read says nothing.
+        match read {
+            Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// How many bytes it has said so far.
+    pub fn output_length(&self) -> u64 {
+        fs::metadata(&self.log).map_or(0, |log| log.len())
     }
 
     /// Sends a signal; nothing happens if it has ended.

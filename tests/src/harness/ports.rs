@@ -1,10 +1,10 @@
 //! Ports: is one taken, and which range of them is free?
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
-use crate::harness::layout::{Layout, LayoutError};
+use crate::harness::layout::{Hosts, Layout, LayoutError};
 
 /// Where free ranges are sought: above what is well known, below 32768, from
 /// where Linux takes the ports of outgoing connections.
@@ -68,12 +68,21 @@ pub fn check(layout: &Layout) -> Result<(), PortTaken> {
 /// # Errors
 /// When there is none.
 pub fn free_layout(directory: PathBuf, nodes: u16) -> Result<Layout, NoFreePorts> {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    free_layout_on(Hosts::Shared(loopback), directory, nodes)
+}
+
+/// The same on addresses of this machine that need not be 127.0.0.1.
+///
+/// # Errors
+/// When there is none.
+pub fn free_layout_on(hosts: Hosts, directory: PathBuf, nodes: u16) -> Result<Layout, NoFreePorts> {
     let ranges = u32::from((BASES.end - BASES.start) / STEP);
     let mut taken = None;
     for attempt in 0..ranges {
         let range = std::process::id().wrapping_mul(7).wrapping_add(attempt) % ranges;
         let base_port = BASES.start + STEP * u16::try_from(range).unwrap_or(0);
-        let layout = Layout::new(directory.clone(), base_port, nodes)?;
+        let layout = Layout::new(directory.clone(), base_port, nodes)?.on(hosts);
         match check(&layout) {
             Ok(()) => return Ok(layout),
             Err(error) => taken = Some(error),

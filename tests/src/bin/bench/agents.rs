@@ -1,39 +1,45 @@
 //! Our own contestant: agents, each beside a backend that costs next to nothing.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use basic_tests::harness::binaries::Binaries;
 use basic_tests::harness::http::Client;
 use basic_tests::harness::layout::{Layout, NodeLayout};
+use basic_tests::harness::load::Load;
 use basic_tests::harness::node::agent_command;
 use basic_tests::harness::wait::wait_until;
 use http::Method;
 use serde_json::Value;
 
 use crate::backend::Backend;
-use crate::detection::Detector;
+use crate::detection::{Group, Leave, Requests};
 use crate::lines::Lines;
 use crate::replication::Store;
 use crate::service::Contestant;
 use crate::sightings::Watch;
+use crate::views::Views;
 use crate::workspace::Workspace;
 
 /// The size of what the proxied app answers.
 pub(crate) const BODY_BYTES: usize = 1024;
 
 const READY_MAX: Duration = Duration::from_secs(60);
-const FAILED_MAX: Duration = Duration::from_secs(60);
-const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Requests a second through all proxies together while a node leaves.
+const LEAVE_LOAD: u32 = 2000;
+/// How long the load goes on before and after.
+const LEAVE_MARGIN: Duration = Duration::from_secs(1);
 const COLLECTION: &str = "bench";
 
 /// A cluster of agents that is ready.
 pub(crate) struct Agents {
-    client: Client,
+    client: Arc<Client>,
     binaries: Binaries,
     layout: Layout,
     agents: Vec<Contestant>,
+    cold_start: Duration,
     _backends: Vec<Backend>,
 }
 
@@ -50,24 +56,21 @@ impl Agents {
             .write()
             .context("cannot write the agents' configuration")?;
         let mut backends = Vec::new();
-        let mut agents = Vec::new();
         for node in layout.iter() {
             backends.push(Backend::start(node.app(), BODY_BYTES).await?);
-            agents.push(start_agent(&binaries, &node)?);
         }
-        let client = Client::default();
-        let cluster = Agents {
-            client,
+        let began = Instant::now();
+        let agents = layout.iter().map(|node| start_agent(&binaries, &node));
+        let mut cluster = Agents {
+            client: Arc::default(),
+            agents: agents.collect::<anyhow::Result<_>>()?,
             binaries,
             layout,
-            agents,
+            cold_start: Duration::ZERO,
             _backends: backends,
         };
-        for observer in 0..cluster.agents.len() {
-            for node in 0..cluster.agents.len() {
-                cluster.wait_active(observer, node).await?;
-            }
-        }
+        cluster.wait_all_active().await?;
+        cluster.cold_start = began.elapsed();
         Ok(cluster)
     }
 
@@ -104,35 +107,43 @@ impl Agents {
             .processor_time()
     }
 
-    async fn wait_active(&self, observer: usize, node: usize) -> anyhow::Result<()> {
-        let observed = self.node(node)?.id();
-        let ready = format!("http://{}/readyz", self.node(observer)?.api());
-        wait_until(
-            format!("all agents to see {observed}"),
-            READY_MAX,
-            || async {
-                self.agents[observer].check_alive("basic-agent")?;
+    /// Waits until every agent is ready and sees all as active.
+    async fn wait_all_active(&self) -> anyhow::Result<()> {
+        for (node, agent) in self.layout.iter().zip(&self.agents) {
+            let (ready, members) = (
+                format!("http://{}/readyz", node.api()),
+                format!("http://{}/v1/members", node.api()),
+            );
+            let all_active = || async {
+                agent.check_alive("basic-agent")?;
                 let answer = self.client.get(&ready).await?;
                 anyhow::ensure!(answer.status == 200, "{ready} answers {}", answer.status);
-                let state = self.state(observer, &observed).await?;
-                anyhow::ensure!(state == "active", "{observed} is {state}");
-                Ok(())
-            },
-        )
-        .await?;
+                let answer = self.client.get(&members).await?.json();
+                let members = answer["members"].as_array();
+                let members = members.into_iter().flatten();
+                let active = members.filter(|member| member["state"] == "active").count();
+                let all = self.agents.len();
+                anyhow::ensure!(active == all, "{active} of {all} are active");
+                anyhow::Ok(())
+            };
+            let awaited = format!("{} to see all active", node.id());
+            wait_until(awaited, READY_MAX, all_active).await?;
+        }
         Ok(())
     }
 
-    /// The state of a member as one agent sees it; empty if it does not know it.
-    async fn state(&self, observer: usize, member: &str) -> anyhow::Result<String> {
-        let url = format!("http://{}/v1/members", self.node(observer)?.api());
-        let members = self.client.get(&url).await?.json();
-        let members = members["members"]
-            .as_array()
-            .context("no list of members")?;
-        let found = members.iter().find(|candidate| candidate["id"] == member);
-        let state = found.and_then(|found| found["state"].as_str());
-        Ok(state.unwrap_or_default().to_owned())
+    /// Begins to look for a node in this state, by all other nodes.
+    fn look(&self, node: usize, state: &'static str) -> anyhow::Result<Views> {
+        let id = self.node(node)?.id();
+        let others = self.layout.iter().filter(|other| other.id() != id);
+        let urls = others.map(|other| format!("http://{}/v1/members/{id}", other.api()));
+        Ok(Views::look(&self.client, urls.collect(), state))
+    }
+
+    /// Starts the agent of a node again, and waits until all is as before.
+    async fn restart(&mut self, node: usize) -> anyhow::Result<()> {
+        self.agents[node] = start_agent(&self.binaries, &self.node(node)?)?;
+        self.wait_all_active().await
     }
 
     fn node(&self, index: usize) -> anyhow::Result<NodeLayout> {
@@ -140,10 +151,6 @@ impl Agents {
             .iter()
             .nth(index)
             .context("there is no such node")
-    }
-
-    fn others(&self, node: usize) -> impl Iterator<Item = usize> {
-        (0..self.agents.len()).filter(move |other| *other != node)
     }
 }
 
@@ -175,24 +182,67 @@ impl Store for Agents {
     }
 }
 
-impl Detector for Agents {
-    async fn detection_time(&mut self, node: usize) -> anyhow::Result<Duration> {
-        let id = self.node(node)?.id();
-        let killed = self.agents[node].kill()?;
-        for observer in self.others(node) {
-            while self.state(observer, &id).await? != "failed" {
-                anyhow::ensure!(killed.elapsed() < FAILED_MAX, "nobody noticed a dead agent");
-                tokio::time::sleep(POLL_INTERVAL).await;
-            }
-        }
-        let took = Instant::now() - killed;
+impl Group for Agents {
+    fn cold_start(&self) -> Duration {
+        self.cold_start
+    }
 
-        self.agents[node] = start_agent(&self.binaries, &self.node(node)?)?;
-        for observer in self.others(node) {
-            self.wait_active(observer, node).await?;
-            self.wait_active(node, observer).await?;
+    fn processes(&self) -> &[Contestant] {
+        &self.agents
+    }
+
+    async fn crash(&mut self, node: usize) -> anyhow::Result<Vec<Duration>> {
+        let killed = self.agents[node].kill()?;
+        let noticed = self.look(node, "failed")?.since(killed).await?;
+        self.restart(node).await?;
+        Ok(noticed)
+    }
+
+    async fn leave(&mut self, node: usize) -> anyhow::Result<Leave> {
+        let others = self.layout.iter().enumerate();
+        let others = others.filter(|(index, _)| *index != node);
+        let proxies: Vec<SocketAddr> = others.map(|(_, other)| other.proxy()).collect();
+        let rate = LEAVE_LOAD / u32::try_from(proxies.len())?.max(1);
+        let loads = proxies.iter().map(|proxy| {
+            let load = Load::get(&format!("http://{proxy}/"))?;
+            anyhow::Ok(load.per_second(rate).start())
+        });
+        let loads = loads.collect::<anyhow::Result<Vec<_>>>()?;
+        tokio::time::sleep(LEAVE_MARGIN).await;
+
+        let id = self.node(node)?.id();
+        let looking = self.look(node, "left")?;
+        let url = format!("http://{}/v1/members/{id}", self.node(node)?.api());
+        let asked = Instant::now();
+        let answer = self.client.delete(&url).await?;
+        anyhow::ensure!(
+            answer.status.is_success(),
+            "{id} does not leave: {}",
+            answer.text()
+        );
+        let seen = looking.since(asked).await?;
+
+        tokio::time::sleep(LEAVE_MARGIN).await;
+        let mut requests = Requests::default();
+        for load in loads {
+            let report = load.stop().await;
+            requests.sent += report.outcomes.len();
+            requests.lost += report.failures().len();
         }
-        Ok(took)
+        self.restart(node).await?;
+        Ok(Leave {
+            seen,
+            requests: Some(requests),
+        })
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        // All at once: in order, each would wait for the others to know.
+        for agent in &self.agents {
+            let _ = agent.kill();
+        }
     }
 }
 

@@ -14,14 +14,14 @@ pub(crate) struct Arguments {
     /// Rounds of each bench; figures are medians over them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: Option<u16>,
-    /// Nodes of each cluster
-    #[arg(short, long, value_name = "N", default_value_t = 3,
-          value_parser = clap::value_parser!(u16).range(2..=20))]
-    pub(crate) nodes: u16,
+    /// Nodes of each cluster; several sizes with commas between, each measured by itself
+    #[arg(short, long, value_name = "N,...", default_value = "3", value_delimiter = ',',
+          value_parser = clap::value_parser!(u16).range(2..=50))]
+    nodes: Vec<u16>,
     /// Fewer and shorter rounds: a look, not a result
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Print JSON, with the figures of every round
+    /// Print JSON, with every measurement
     #[arg(long)]
     pub(crate) json: bool,
     /// Measure only these
@@ -36,6 +36,7 @@ const EXAMPLES: &str = "\
 Examples:
   scripts/bench --install-peers            everything, with all peers
   scripts/bench replication --rounds 9
+  scripts/bench detection -n 3,10,30
   scripts/bench proxy --only basic-agent --only nginx --json
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -45,7 +46,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 pub(crate) enum Bench {
     /// Writes on one node until they are visible on the others, beside etcd
     Replication,
-    /// A killed node until all others say so, beside serf
+    /// A killed node, a leaving one, a cold start and idleness, beside serf
     Detection,
     /// Requests through the proxy, beside nginx and HAProxy
     Proxy,
@@ -71,6 +72,15 @@ impl Arguments {
     pub(crate) fn benches(&self) -> impl Iterator<Item = Bench> {
         let all = Bench::value_variants().iter().copied();
         all.filter(|bench| self.benches.is_empty() || self.benches.contains(bench))
+    }
+
+    /// The sizes of the clusters that a bench measures. The proxy bench has one: its
+    /// work does not depend on it.
+    pub(crate) fn sizes(&self, bench: Bench) -> &[u16] {
+        match bench {
+            Bench::Proxy => self.nodes.get(..1).unwrap_or_default(),
+            Bench::Replication | Bench::Detection => &self.nodes,
+        }
     }
 
     /// How many rounds: as asked for, else `usual`, else as few as a look needs.
@@ -119,6 +129,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_size_is_measured_but_the_proxy_once() {
+        let arguments = Arguments::parse_from(["bench", "-n", "3,10,30"]);
+        assert_eq!(arguments.sizes(Bench::Detection), [3, 10, 30]);
+        assert_eq!(arguments.sizes(Bench::Proxy).len(), 1);
+        assert!(Arguments::try_parse_from(["bench", "-n", "3,1"]).is_err());
     }
 
     #[test]

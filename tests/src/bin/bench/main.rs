@@ -2,7 +2,7 @@
 //!
 //! Each bench gives the same work to an agent cluster and, in the same run on
 //! the same machine, to a peer: etcd for replication, serf for failure
-//! detection, nginx and HAProxy for the proxy. A peer that is not installed is
+//! detection and all else about membership, nginx and HAProxy for the proxy. A peer that is not installed is
 //! named with the way to install it; nothing is left out in silence. Figures
 //! are medians over rounds, and every load is bounded in number and in time.
 //! Everything runs on loopback, as children of this process, in a directory
@@ -24,6 +24,7 @@ mod replication;
 mod service;
 mod sightings;
 mod table;
+mod views;
 mod workspace;
 
 use std::io::{self, Write};
@@ -57,20 +58,23 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut tables = Vec::new();
     for bench in arguments.benches() {
-        let workspace = Workspace::new(bench.name())?;
-        let table = measure(bench, arguments, &workspace)
-            .await
-            .with_context(|| format!("the {} bench failed", bench.name()));
-        match table {
-            Ok(table) => {
-                if !arguments.json {
-                    print(&table.to_string())?;
+        for nodes in arguments.sizes(bench) {
+            let workspace = Workspace::new(bench.name())?;
+            let table = measure(bench, arguments, *nodes, &workspace)
+                .await
+                .with_context(|| format!("the {} bench failed", bench.name()));
+            match table {
+                Ok(table) => {
+                    if !arguments.json {
+                        print(&table.to_string())?;
+                    }
+                    tables.push(table);
                 }
-                tables.push(table);
-            }
-            Err(error) => {
-                let kept = workspace.keep();
-                return Err(error.context(format!("logs and data are kept in {}", kept.display())));
+                Err(error) => {
+                    let kept = workspace.keep();
+                    let place = format!("logs and data are kept in {}", kept.display());
+                    return Err(error.context(place));
+                }
             }
         }
     }
@@ -84,11 +88,12 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn measure(
     bench: Bench,
     arguments: &Arguments,
+    nodes: u16,
     workspace: &Workspace,
 ) -> anyhow::Result<Table> {
     match bench {
-        Bench::Replication => replication::run(arguments, workspace).await,
-        Bench::Detection => detection::run(arguments, workspace).await,
+        Bench::Replication => replication::run(arguments, nodes, workspace).await,
+        Bench::Detection => detection::run(arguments, nodes, workspace).await,
         Bench::Proxy => proxy::run(arguments, workspace).await,
     }
 }

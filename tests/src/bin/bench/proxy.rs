@@ -21,7 +21,7 @@ use crate::load::Load;
 use crate::peers::{Program, haproxy, nginx};
 use crate::progress;
 use crate::service::Contestant;
-use crate::table::{Column, Figures, OURS, Table, Unit, microseconds};
+use crate::table::{Column, Figures, OURS, Summary, Table, Unit, microseconds};
 use crate::workspace::Workspace;
 
 const BACKENDS: u16 = 3;
@@ -36,26 +36,31 @@ const COLUMNS: &[Column] = &[
         key: "requests_per_second",
         heading: "full speed",
         unit: Unit::PerSecond,
+        summary: Summary::Median,
     },
     Column {
         key: "processor_us_per_request",
         heading: "CPU/request",
         unit: Unit::Microseconds,
+        summary: Summary::Median,
     },
     Column {
         key: "full_p99_us",
         heading: "p99 at full speed",
         unit: Unit::Microseconds,
+        summary: Summary::Median,
     },
     Column {
         key: "fixed_p50_us",
         heading: "p50 at 2000/s",
         unit: Unit::Microseconds,
+        summary: Summary::Median,
     },
     Column {
         key: "fixed_p99_us",
         heading: "p99 at 2000/s",
         unit: Unit::Microseconds,
+        summary: Summary::Median,
     },
 ];
 
@@ -127,7 +132,7 @@ pub(crate) async fn run(arguments: &Arguments, workspace: &Workspace) -> anyhow:
                 .await
                 .with_context(|| name.clone())?;
             if round > 0 {
-                lane.figures.rounds.push(figures);
+                lane.figures.add_round(COLUMNS, &figures);
             }
         }
     }
@@ -137,6 +142,7 @@ pub(crate) async fn run(arguments: &Arguments, workspace: &Workspace) -> anyhow:
             "{BODY_BYTES}-byte answers of {BACKENDS} backends on loopback, {CONNECTIONS} kept \
              connections at full speed, then {FIXED_CONNECTIONS} at {FIXED_RATE} requests a second"
         ),
+        nodes: BACKENDS,
         columns: COLUMNS,
         contestants: lanes.into_iter().map(|lane| lane.figures).collect(),
         absent,

@@ -22,7 +22,7 @@ use crate::peers::Program;
 use crate::peers::etcd::Etcd;
 use crate::progress;
 use crate::sightings::{Sightings, Watch};
-use crate::table::{Column, Figures, OURS, Table, Unit, microseconds, milliseconds};
+use crate::table::{Column, Figures, OURS, Summary, Table, Unit, microseconds, milliseconds};
 use crate::workspace::Workspace;
 
 const VALUE_BYTES: usize = 512;
@@ -35,31 +35,37 @@ const COLUMNS: &[Column] = &[
         key: "acknowledged_p50_ms",
         heading: "ack p50",
         unit: Unit::Milliseconds,
+        summary: Summary::Median,
     },
     Column {
         key: "acknowledged_p99_ms",
         heading: "ack p99",
         unit: Unit::Milliseconds,
+        summary: Summary::Median,
     },
     Column {
         key: "visible_p50_ms",
         heading: "visible p50",
         unit: Unit::Milliseconds,
+        summary: Summary::Median,
     },
     Column {
         key: "visible_p99_ms",
         heading: "visible p99",
         unit: Unit::Milliseconds,
+        summary: Summary::Median,
     },
     Column {
         key: "writes_per_second",
         heading: "64 writers",
         unit: Unit::PerSecond,
+        summary: Summary::Median,
     },
     Column {
         key: "processor_us_per_write",
         heading: "CPU/write",
         unit: Unit::Microseconds,
+        summary: Summary::Median,
     },
 ];
 
@@ -74,9 +80,12 @@ pub(crate) trait Store: Send + Sync + 'static {
 }
 
 /// Runs the bench.
-pub(crate) async fn run(arguments: &Arguments, workspace: &Workspace) -> anyhow::Result<Table> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    nodes: u16,
+    workspace: &Workspace,
+) -> anyhow::Result<Table> {
     let effort = Effort::of(arguments);
-    let nodes = arguments.nodes;
     let rounds = arguments.rounds(5, 1);
     let mut ours = match arguments.wants_ours() {
         true => Some(Figures::new(OURS, Agents::version()?)),
@@ -93,16 +102,14 @@ pub(crate) async fn run(arguments: &Arguments, workspace: &Workspace) -> anyhow:
         if let Some(figures) = &mut ours {
             progress(format!("replication: round {round} of {rounds}: {OURS}"));
             let cluster = Agents::start(workspace, &format!("agents-{round}"), nodes).await?;
-            figures
-                .rounds
-                .push(effort.spend(cluster).await.context(OURS)?);
+            let round = effort.spend(cluster).await.context(OURS)?;
+            figures.add_round(COLUMNS, &round);
         }
         if let Some(figures) = &mut theirs {
             progress(format!("replication: round {round} of {rounds}: etcd"));
             let cluster = Etcd::start(workspace, &format!("etcd-{round}"), nodes).await?;
-            figures
-                .rounds
-                .push(effort.spend(cluster).await.context("etcd")?);
+            let round = effort.spend(cluster).await.context("etcd")?;
+            figures.add_round(COLUMNS, &round);
         }
     }
     Ok(Table {
@@ -111,6 +118,7 @@ pub(crate) async fn run(arguments: &Arguments, workspace: &Workspace) -> anyhow:
             "{nodes} nodes on loopback, values of {VALUE_BYTES} bytes, written on one node over \
              HTTP and JSON, watched on all others"
         ),
+        nodes,
         columns: COLUMNS,
         contestants: ours.into_iter().chain(theirs).collect(),
         absent,

@@ -28,14 +28,37 @@ impl Contestant {
 
     /// Kills it at once. Returns the moment before.
     pub(crate) fn kill(&self) -> anyhow::Result<Instant> {
-        let moment = Instant::now();
-        self.service.signal(Signal::KILL)?;
-        Ok(moment)
+        self.signal(Signal::KILL)
     }
 
     /// What it has said so far.
     pub(crate) fn output(&self) -> String {
         self.service.output()
+    }
+
+    /// What it has said after the first `offset` bytes.
+    pub(crate) fn output_from(&self, offset: u64) -> String {
+        self.service.output_from(offset)
+    }
+
+    /// How many bytes it has said so far.
+    pub(crate) fn output_length(&self) -> u64 {
+        self.service.output_length()
+    }
+
+    /// Asks it by a signal to end in order. Returns the moment before.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<Instant> {
+        let moment = Instant::now();
+        self.service.signal(signal)?;
+        Ok(moment)
+    }
+
+    /// Bytes of its memory that are resident; fails if it has ended.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        let usage = self.service.id().usage();
+        Ok(usage
+            .context("a process that is measured has ended")?
+            .resident)
     }
 
     /// Fails with its last lines if it has ended.

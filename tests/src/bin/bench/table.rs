@@ -1,5 +1,6 @@
 //! What a bench found: figures of each contestant, and ours against theirs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub(crate) struct Table {
     pub(crate) bench: &'static str,
     /// What was done, in a sentence or two.
     pub(crate) work: String,
+    /// How many nodes did it.
+    pub(crate) nodes: u16,
     /// What was measured.
     pub(crate) columns: &'static [Column],
     /// Who was measured, ours first.
@@ -34,6 +37,21 @@ pub(crate) struct Column {
     pub(crate) heading: &'static str,
     /// Its unit.
     pub(crate) unit: Unit,
+    /// How it follows from what was measured.
+    pub(crate) summary: Summary,
+}
+
+/// How many measurements become one figure.
+#[derive(Clone, Copy)]
+pub(crate) enum Summary {
+    /// The middle one of those under the column's own key.
+    Median,
+    /// The middle one of a series that several columns look at.
+    MedianOf(&'static str),
+    /// The largest of such a series.
+    WorstOf(&'static str),
+    /// All that are under the column's own key together.
+    Sum,
 }
 
 /// How a figure is written.
@@ -45,16 +63,25 @@ pub(crate) enum Unit {
     Microseconds,
     /// Events in a second.
     PerSecond,
+    /// Hundredths: of one processor core, say.
+    Percent,
+    /// Mebibytes.
+    Mebibytes,
+    /// Things counted.
+    Count,
 }
 
-/// A contestant with its figures of each round, in the order of the columns.
+/// A contestant with all that was measured of it.
 pub(crate) struct Figures {
     /// Its name.
     pub(crate) name: String,
     /// Which version of it.
     pub(crate) version: String,
-    /// For each round, one number a column, in the column's unit.
-    pub(crate) rounds: Vec<Vec<f64>>,
+    /// Measurements in the order in which they were made, by the key of a column
+    /// or the name of a series, in the column's unit.
+    samples: BTreeMap<&'static str, Vec<f64>>,
+    /// In how many rounds they were made.
+    pub(crate) rounds: u16,
 }
 
 impl Figures {
@@ -62,28 +89,55 @@ impl Figures {
         Figures {
             name: name.into(),
             version: version.into(),
-            rounds: Vec::new(),
+            samples: BTreeMap::new(),
+            rounds: 0,
         }
     }
 
-    fn medians(&self, columns: usize) -> Vec<Option<f64>> {
-        let column = |index: usize| {
-            let values = self
-                .rounds
-                .iter()
-                .filter_map(|round| round.get(index))
-                .copied();
-            median(values.collect())
-        };
-        (0..columns).map(column).collect()
+    /// Adds one measurement.
+    pub(crate) fn add(&mut self, series: &'static str, value: f64) {
+        self.samples.entry(series).or_default().push(value);
+    }
+
+    /// Adds a round, with one measurement for each column.
+    pub(crate) fn add_round(&mut self, columns: &[Column], round: &[f64]) {
+        for (column, value) in columns.iter().zip(round) {
+            self.add(column.key, *value);
+        }
+        self.rounds += 1;
+    }
+
+    fn figures(&self, columns: &[Column]) -> Vec<Option<f64>> {
+        let figures = columns
+            .iter()
+            .map(|column| column.figure(self.samples.get(column.series())?));
+        figures.collect()
+    }
+}
+
+impl Column {
+    /// Where its measurements are.
+    fn series(&self) -> &'static str {
+        match self.summary {
+            Summary::Median | Summary::Sum => self.key,
+            Summary::MedianOf(series) | Summary::WorstOf(series) => series,
+        }
+    }
+
+    fn figure(&self, samples: &[f64]) -> Option<f64> {
+        match self.summary {
+            Summary::Median | Summary::MedianOf(_) => median(samples.to_vec()),
+            Summary::WorstOf(_) => samples.iter().copied().max_by(f64::total_cmp),
+            Summary::Sum => (!samples.is_empty()).then(|| samples.iter().sum()),
+        }
     }
 }
 
 impl Table {
-    /// Each contestant's medians, then for each peer ours divided by its.
+    /// Each contestant's figures, then for each peer ours divided by its.
     fn rows(&self) -> Vec<(String, Vec<Option<f64>>)> {
         let measured = self.contestants.iter();
-        let rows = measured.map(|c| (c.name.clone(), c.medians(self.columns.len())));
+        let rows = measured.map(|c| (c.name.clone(), c.figures(self.columns)));
         rows.collect()
     }
 
@@ -105,7 +159,7 @@ impl Table {
             .collect()
     }
 
-    /// The same as a JSON document, with the figures of every round.
+    /// The same as a JSON document, with every measurement.
     pub(crate) fn to_json(&self) -> Value {
         let keyed = |values: &[Option<f64>]| {
             let keys = self.columns.iter().map(|column| column.key.to_owned());
@@ -113,15 +167,12 @@ impl Table {
                 .collect::<Map<_, _>>()
         };
         let contestants = self.contestants.iter().map(|contestant| {
-            let rounds = contestant
-                .rounds
-                .iter()
-                .map(|round| keyed(&round.iter().copied().map(Some).collect::<Vec<_>>()));
             json!({
                 "name": contestant.name,
                 "version": contestant.version,
-                "median": keyed(&contestant.medians(self.columns.len())),
-                "rounds": rounds.collect::<Vec<_>>(),
+                "figures": keyed(&contestant.figures(self.columns)),
+                "samples": contestant.samples,
+                "rounds": contestant.rounds,
             })
         });
         let ratios = self.ratios();
@@ -135,6 +186,7 @@ impl Table {
         json!({
             "bench": self.bench,
             "work": self.work,
+            "nodes": self.nodes,
             "contestants": contestants.collect::<Vec<_>>(),
             "ours_divided_by": ratios.collect::<Map<_, _>>(),
             "not_installed": absent.collect::<Vec<_>>(),
@@ -176,7 +228,7 @@ impl fmt::Display for Table {
         write_aligned(f, &lines)?;
         writeln!(f)?;
         for contestant in &self.contestants {
-            let rounds = match contestant.rounds.len() {
+            let rounds = match contestant.rounds {
                 1 => "1 round".to_owned(),
                 count => format!("{count} rounds"),
             };
@@ -205,6 +257,9 @@ impl Unit {
             Unit::Milliseconds => format!("{figure:.decimals$} ms"),
             Unit::Microseconds => format!("{figure:.decimals$} µs"),
             Unit::PerSecond => format!("{figure:.0} /s"),
+            Unit::Percent => format!("{figure:.decimals$} %"),
+            Unit::Mebibytes => format!("{figure:.1} MiB"),
+            Unit::Count => format!("{figure:.0}"),
         }
     }
 }
@@ -259,22 +314,28 @@ mod tests {
             key: "p50_ms",
             heading: "p50",
             unit: Unit::Milliseconds,
+            summary: Summary::Median,
         },
         Column {
             key: "requests_per_second",
             heading: "requests",
             unit: Unit::PerSecond,
+            summary: Summary::Median,
         },
     ];
 
     fn table() -> Table {
-        let contestant = |name: &str, rounds: &[[f64; 2]]| Figures {
-            rounds: rounds.iter().map(|round| round.to_vec()).collect(),
-            ..Figures::new(name, "1.0")
+        let contestant = |name: &str, rounds: &[[f64; 2]]| {
+            let mut figures = Figures::new(name, "1.0");
+            for round in rounds {
+                figures.add_round(COLUMNS, round);
+            }
+            figures
         };
         Table {
             bench: "proxy",
             work: "some work".to_owned(),
+            nodes: 3,
             columns: COLUMNS,
             contestants: vec![
                 contestant(OURS, &[[1.0, 300.0], [2.0, 100.0], [9.0, 200.0]]),
@@ -305,15 +366,35 @@ a note
     }
 
     #[test]
-    fn json_holds_medians_ratios_and_every_round() {
+    fn json_holds_figures_ratios_and_every_measurement() {
         let document = table().to_json();
-        assert_eq!(document["contestants"][0]["median"]["p50_ms"], 2.0);
-        assert_eq!(document["contestants"][0]["rounds"][2]["p50_ms"], 9.0);
+        assert_eq!(document["contestants"][0]["figures"]["p50_ms"], 2.0);
+        assert_eq!(document["contestants"][0]["samples"]["p50_ms"][2], 9.0);
         assert_eq!(
             document["ours_divided_by"]["nginx"]["requests_per_second"],
             2.0
         );
         assert_eq!(document["not_installed"][0]["name"], "haproxy");
+    }
+
+    #[test]
+    fn two_columns_can_look_at_one_series_and_a_missing_one_is_empty() {
+        let column = |summary| Column {
+            key: "key",
+            heading: "heading",
+            unit: Unit::Count,
+            summary,
+        };
+        let columns = [
+            column(Summary::MedianOf("series")),
+            column(Summary::WorstOf("series")),
+            column(Summary::Sum),
+        ];
+        let mut figures = Figures::new("name", "1.0");
+        for value in [5.0, 1.0, 3.0] {
+            figures.add("series", value);
+        }
+        assert_eq!(figures.figures(&columns), [Some(3.0), Some(5.0), None]);
     }
 
     #[test]
