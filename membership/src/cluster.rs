@@ -28,7 +28,7 @@ use crate::member::Members;
 use crate::metadata::Metadata;
 use crate::roster::RosterEntry;
 use crate::seeds::Seeds;
-use crate::transport::datagrams::Datagrams;
+use crate::transport::datagrams::{Datagrams, canonical};
 use crate::transport::endpoint::{Endpoint, EndpointConfig};
 use crate::transport::keyring::Keyring;
 use crate::transport::large_frames::LargeFrameLink;
@@ -114,6 +114,10 @@ impl Cluster {
         metadata: Metadata,
         link: Option<LargeFrameLink>,
     ) -> Result<(Cluster, Start, watch::Sender<()>), JoinError> {
+        let config = Config {
+            advertise: canonical(config.advertise),
+            ..config
+        };
         config.check()?;
         metadata.check().map_err(JoinError::Metadata)?;
         let seeds = Seeds::parse(&config.seeds)?;

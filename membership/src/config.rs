@@ -1,10 +1,10 @@
 //! What a cluster is started with.
 //!
 //! The four facts about this node come in through [`Config::new`]; everything
-//! else has a default that was measured: with it, a crash is seen after 0.8 to
-//! 1.4 s, and hours of packet loss bring no false alarm. The fields are public,
-//! so that a test can shorten a time; [`Cluster::join`](crate::Cluster::join)
-//! checks the whole.
+//! else has a default that was measured: with it, a crash is seen 1.2 s after the
+//! last heartbeat or, where heartbeats are rare, a little later, and hours of
+//! packet loss bring no false alarm. The fields are public, so that a test can
+//! shorten a time; [`Cluster::join`](crate::Cluster::join) checks the whole.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,21 +22,24 @@ pub struct Config {
     pub cluster: ClusterName,
     /// This node, in its current incarnation.
     pub identity: Identity,
-    /// Where other nodes reach the peer port of this node.
+    /// Where other nodes reach the peer port of this node. An IPv4 address may be
+    /// written as IPv6; it is announced as IPv4.
     pub advertise: SocketAddr,
     /// Where to find others: `address:port` or `name:port`. Any one that answers
     /// is enough; the own address among them does no harm. Empty by default.
     pub seeds: Vec<String>,
-    /// Time between two rounds of gossip. Default 200 ms.
+    /// Time between two rounds of gossip. Default 200 ms. A node that was silent for
+    /// less than six of them is doubted at most, whatever phi says.
     pub gossip_interval: Duration,
     /// A node counts as dead when nothing was heard of it for this many mean
-    /// heartbeat intervals. Default 8.
+    /// heartbeat intervals, and for six rounds of gossip. Default 8.
     pub phi_threshold: f64,
     /// The heartbeat interval assumed before any was measured. Default: the
     /// gossip interval.
     pub initial_interval: Duration,
     /// Longer pauses between heartbeats are not taken into the mean; also how
-    /// long an unknown, silent node is watched before it is listed as failed.
+    /// long an unknown, silent node is watched before it is listed as failed. After
+    /// three of them without a heartbeat another node may have its address.
     /// Default 2 s.
     pub max_interval: Duration,
     /// How long a failed or left node is remembered and gossiped about, twice

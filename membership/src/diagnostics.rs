@@ -41,6 +41,9 @@ pub enum RejectReason {
     OtherCluster,
     /// It was received before, or is too old to tell.
     Replayed,
+    /// Its sender speaks as a life that is earlier than one heard before: it is
+    /// a recording, or that agent lost its data directory and its clock went back.
+    FormerLife,
     /// It was meant for another node.
     Misaddressed,
     /// Its sender advertises the peer address of another node that is heard.
@@ -105,6 +108,12 @@ impl fmt::Display for Rejection {
             RejectReason::Replayed => {
                 write!(f, "a datagram of agent {sender} came again, from {source}")
             }
+            RejectReason::FormerLife => write!(
+                f,
+                "agent {sender} at {source} speaks as a former life of its own: its data \
+                 directory is new and its clock has gone back, or somebody sends a recording; \
+                 set its clock right and start it again"
+            ),
             RejectReason::Misaddressed => {
                 write!(
                     f,
@@ -116,7 +125,9 @@ impl fmt::Display for Rejection {
                 write!(
                     f,
                     "agent {sender} at {source} advertises {address}, which is the peer port of \
-                     another node; give it a [peer] advertise of its own"
+                     another node; give it a [peer] advertise of its own, unless it has \
+                     replaced that node: then it is let in once that one has been silent for \
+                     a few seconds"
                 )
             }
             RejectReason::Faulty => {
@@ -141,7 +152,8 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Bytes in datagrams received.
     pub bytes_received: u64,
-    /// Frames handed to the connection path.
+    /// Frames that the connection path has taken; what becomes of them there, it
+    /// counts itself.
     pub large_frames_sent: u64,
     /// Frames received by the connection path.
     pub large_frames_received: u64,
@@ -213,7 +225,8 @@ pub struct Diagnostics {
     pub identity_conflict: Option<IdentityConflict>,
     /// Ids of other nodes that more than one live process uses.
     pub contested: Vec<ContestedId>,
-    /// The median of all live members' clocks minus this node's.
+    /// The median of all live members' clocks, this node's among them, minus this
+    /// node's; `None` if no other was measured.
     pub clock_offset_median: Option<ClockOffset>,
     /// How long ago another node last began an exchange with this one, which
     /// proves that the advertised address is reached; `None` if none ever did.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::name::NodeId;
+use crate::name::{ClusterName, NodeId};
 
 /// Why a text is not a node id or a cluster name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -103,8 +103,12 @@ pub enum IdentityError {
 /// Why the roster was not read or not written. Membership goes on without it.
 #[derive(Debug, Error)]
 pub(crate) enum RosterError {
-    /// The file exists and could not be read or moved aside.
-    #[error("the roster {} cannot be read; check its permissions", path.display())]
+    /// The file exists and could not be read or moved aside. It is left alone.
+    #[error(
+        "the roster {} cannot be read, and is not written over; check its permissions, or move it \
+         away, and start the agent again",
+        path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -125,6 +129,21 @@ pub(crate) enum RosterError {
         aside: PathBuf,
         /// What is wrong with it.
         what: String,
+    },
+    /// The file belongs to another cluster and was moved aside.
+    #[error(
+        "the roster {} is that of cluster {of} and was moved to {}; if this node has not changed \
+         its cluster on purpose, correct [node] cluster",
+        path.display(),
+        aside.display()
+    )]
+    OtherCluster {
+        /// The file.
+        path: PathBuf,
+        /// Where it is now.
+        aside: PathBuf,
+        /// The cluster that it belongs to.
+        of: ClusterName,
     },
     /// The file could not be written durably; it is as it was before.
     #[error("the roster {} cannot be written; check free space and permissions", path.display())]

@@ -4,10 +4,11 @@
 //! that nothing the agent does can delay a heartbeat; chitchat's task runs beside
 //! it. What can happen to it are the arms of one `select!`: its tick, news from
 //! chitchat, changed metadata of this node, decisions of operators, changed keys,
-//! a resolved seed, a command, and the end of chitchat. It reads chitchat's state, lets [`View`] conclude, and
-//! publishes. If chitchat panics, which no message should bring about, the
-//! driver says so and starts it again under a new incarnation; the members stay
-//! as they were until they were heard again or had time to be.
+//! a resolved seed, a command, and the end of chitchat. It reads chitchat's state,
+//! lets [`View`] conclude, and publishes. If chitchat panics, which no message
+//! should bring about, the driver says so and starts it again under a new
+//! incarnation; the members stay as they were until they were heard again or had
+//! time to be.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -235,7 +236,9 @@ impl Driver {
                     self.note_tick();
                     self.observe().await;
                     self.remember().await;
-                    if self.is_forged().await && self.renounce().await.is_none() {
+                    if let Some(reason) = self.reason_to_renounce().await
+                        && self.renounce(reason).await.is_none()
+                    {
                         return End::Stop;
                     }
                 }
@@ -442,8 +445,9 @@ impl Driver {
     }
 }
 
-/// Rounds of gossip that a node has to be silent before it can be called failed: at the default
-/// interval 1.2 s, which a stall of 0.7 s and a round on each side of it do not reach.
+/// Rounds of gossip that a node has to be silent before it can be called failed:
+/// at the default interval 1.2 s, which a stall of 0.7 s and a round on each side
+/// of it do not reach.
 const SILENT_ROUNDS_MIN: u32 = 6;
 
 /// Twice for each round of gossip, so that half a round is lost at most.

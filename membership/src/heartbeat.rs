@@ -11,6 +11,7 @@
 //! [`TABLE_LEN_MAX`], the digest that all its members would fill.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +19,8 @@ use std::time::{Duration, SystemTime};
 use chitchat::ChitchatId;
 use tokio::time::Instant;
 
+use crate::identity::Incarnation;
+use crate::name::NodeId;
 use crate::transport::inspect::{DIGEST_LEN_MAX, Inspected, KEYS_MAX, Refusal, VERSION_MAX};
 
 /// The time, by both clocks: one that never goes back, and one that goes on
@@ -139,6 +142,39 @@ impl HeartbeatTable {
             age,
             phi: mean.map(|mean| age.as_secs_f64() / mean),
         })
+    }
+
+    /// Whether the heartbeat of a node at this address advanced of late.
+    pub(crate) fn beats(&self, id: &NodeId, address: SocketAddr, now: Instant) -> bool {
+        self.entries.iter().any(|(member, entry)| {
+            *member.node_id == *id.as_str()
+                && member.gossip_advertise_addr == address
+                && (entry.advanced)
+                    .is_some_and(|at| now.saturating_duration_since(at) < self.silence_max())
+        })
+    }
+
+    /// The latest life of this node after `own` of which others know, unless one
+    /// of these goes on, or may: then another process has this node's id.
+    pub(crate) fn ended_later_life(&self, own: &ChitchatId, now: Instant) -> Option<Incarnation> {
+        let later = self.entries.iter().filter(|(member, _)| {
+            member.node_id == own.node_id && member.generation_id > own.generation_id
+        });
+        let mut latest = None;
+        for (member, entry) in later {
+            let silence = now.saturating_duration_since(entry.noted.instant);
+            if silence < self.silence_max() {
+                return None;
+            }
+            latest = latest.max(Some(Incarnation(member.generation_id)));
+        }
+        latest
+    }
+
+    /// Whoever has been silent for longer is not merely slow: three times the
+    /// longest pause that still counts as one between two heartbeats.
+    pub(crate) fn silence_max(&self) -> Duration {
+        self.interval_max * 3
     }
 
     /// Forgets the members that chitchat has forgotten, but not those that may be
@@ -334,6 +370,22 @@ mod tests {
         let hour = later(now, Duration::from_secs(3600));
         let left_out = table.admit(&digest(&[(1, 100_000)]), &own, hour).unwrap();
         assert_eq!(left_out, LeftOut::default());
+    }
+
+    #[test]
+    fn a_later_life_of_this_node_is_over_when_its_heartbeat_no_longer_advances() {
+        let mut table = table();
+        let own = ChitchatId::new("n1", 0, ([127, 0, 0, 1], 9400).into());
+        let mut now = Moment::now();
+        for beat in 1..50 {
+            table.admit(&digest(&[(1, beat)]), &own, now).unwrap();
+            now = later(now, STEP);
+            assert_eq!(table.ended_later_life(&own, now.instant), None);
+        }
+        now = later(now, table.silence_max());
+        let ended = table.ended_later_life(&own, now.instant);
+        assert_eq!(ended, Some(Incarnation(1)));
+        assert_eq!(table.ended_later_life(&member(1), now.instant), None);
     }
 
     #[test]

@@ -151,13 +151,21 @@ impl Identity {
     }
 
     /// Starts a further incarnation within this process: gossip needs one when
-    /// it starts again from nothing, since peers ignore what counts from zero.
+    /// it starts again from nothing, since peers ignore what counts from zero. It
+    /// is later than `former`, a life of this node that others remember.
     ///
     /// # Errors
     /// [`IdentityError::Write`]; the incarnation is then unchanged.
-    pub(crate) fn advance(&mut self, now: SystemTime) -> Result<(), IdentityError> {
+    pub(crate) fn advance(
+        &mut self,
+        former: Option<Incarnation>,
+        now: SystemTime,
+    ) -> Result<(), IdentityError> {
+        // Others' word must not use up what numbers there are.
+        let former = former.filter(|former| former.0 < Incarnation::MAX.0 / 2);
+        let last = former.max(Some(self.incarnation));
         let next = Identity {
-            incarnation: Incarnation::next(Some(self.incarnation), now),
+            incarnation: Incarnation::next(last, now),
             ..self.clone()
         };
         write(&next)?;
@@ -405,7 +413,7 @@ mod tests {
         let first = Identity::load_or_create(dir.path(), None, at(5_000)).unwrap();
         assert_eq!(first.joined, JoinMark(5_000));
         let mut second = Identity::load_or_create(dir.path(), None, at(6_000)).unwrap();
-        second.advance(at(7_000)).unwrap();
+        second.advance(None, at(7_000)).unwrap();
         assert_eq!(second.joined, JoinMark(5_000));
         let third = Identity::rejoin(dir.path(), None, at(10)).unwrap();
         assert_eq!((third.id, third.joined), (first.id, JoinMark(5_001)));
@@ -426,10 +434,13 @@ mod tests {
     fn advancing_persists_before_it_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let mut identity = Identity::load_or_create(dir.path(), None, at(5_000)).unwrap();
-        identity.advance(at(10)).unwrap();
+        identity.advance(None, at(10)).unwrap();
         assert_eq!(identity.incarnation, Incarnation(5_001));
+        identity.advance(Some(Incarnation(6_000)), at(10)).unwrap();
         let next = Identity::load_or_create(dir.path(), None, at(10)).unwrap();
-        assert_eq!(next.incarnation, Incarnation(5_002));
+        assert_eq!(next.incarnation, Incarnation(6_002));
+        identity.advance(Some(Incarnation::MAX), at(10)).unwrap();
+        assert_eq!(identity.incarnation, Incarnation(6_002), "not believed");
     }
 
     proptest! {

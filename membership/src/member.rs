@@ -17,7 +17,8 @@
 //!       │               │          │ suspect │       │   the detector
 //!       │               │          └────┬────┘       │
 //!       └───────────────┴───────┬───────┴────────────┤ silent: phi above the threshold,
-//!                               │                    │ and this process did not stall itself
+//!                               │                    │ for six rounds of gossip, and this
+//!                               │                    │ process did not stall itself
 //!                          ┌────▼───┐        ┌───────▼─────┐
 //!                          │ failed │◀──────▶│ maintenance │   silent while drained by an
 //!                          └────────┘        └─────────────┘   operator: away on purpose
@@ -28,7 +29,7 @@
 //! |---|---|---|
 //! | `joining` … `left` | each other | the node, which may skip steps |
 //! | `draining` | `active`, `suspect` | an operator drains it; undrain leads back |
-//! | `suspect` | `active` | the detector: phi above ¾ of the threshold, or silent during a hold |
+//! | `suspect` | `active` | the detector: phi above ¾ of the threshold, or silent during a hold or for less than six rounds |
 //! | `active` | `suspect` | the detector: phi below ½ of the threshold |
 //! | `failed` | any but `left`, `removed` | the detector: silent; an operator: fail |
 //! | `maintenance` | any but `left`, `removed` | the detector: silent, and an operator drains it |

@@ -5,8 +5,8 @@
 //! removals; out come [`RosterEntry`]s, for those who must know of nodes that are
 //! away, and addresses to speak to when the configured seeds are silent, so that
 //! a cluster which was stopped as a whole finds itself again. It holds
-//! [`ENTRIES_MAX`] nodes; where it is full, the one not seen for longest makes
-//! room. `store` reads and writes the file, `keeper` decides when, `caller` whom
+//! [`ENTRIES_MAX`] nodes; where it is full, one that was never heard makes room,
+//! or else the one not heard for longest. `store` reads and writes the file, `keeper` decides when, `caller` whom
 //! to speak to. Losing it is no error: it is knowledge that comes again.
 
 use std::collections::BTreeMap;
@@ -36,10 +36,11 @@ pub struct RosterEntry {
     pub joined: JoinMark,
     /// Where its peer port was last.
     pub peer: SocketAddr,
-    /// When this node first saw it, by this node's clock.
+    /// When this node first knew of it, by this node's clock.
     pub first_seen: SystemTime,
-    /// When this node last heard it, by this node's clock.
-    pub last_seen: SystemTime,
+    /// When this node last heard it, by this node's clock; `None` if it is known
+    /// by hearsay only.
+    pub last_seen: Option<SystemTime>,
     /// The state it was in when it was last a member here.
     pub last_state: MemberState,
 }
@@ -95,14 +96,14 @@ impl Roster {
                 joined: member.metadata.joined,
                 peer: member.peer,
                 first_seen: now,
-                last_seen: now,
+                last_seen: member.live.then_some(now),
                 last_state: member.state,
             };
             self.entries.insert(member.id.clone(), entry);
             return true;
         };
         if member.live {
-            entry.last_seen = now;
+            entry.last_seen = Some(now);
         }
         let next = RosterEntry {
             incarnation: member.incarnation,

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::diagnostics::journal::Journal;
 use crate::error::JoinError;
+use crate::transport::datagrams::canonical;
 
 /// Most seeds that are used.
 pub(crate) const SEEDS_MAX: usize = 64;
@@ -42,7 +43,7 @@ impl Seeds {
         for seed in seeds {
             match seed.parse::<SocketAddr>() {
                 Ok(address) if address.port() != 0 => {
-                    parsed.addresses.insert(address);
+                    parsed.addresses.insert(canonical(address));
                 }
                 Err(_) if is_name_and_port(seed) => {
                     parsed.names.insert(seed.clone());
@@ -84,7 +85,7 @@ pub(crate) async fn resolve(
                 failing = false;
                 journal.note_seed(&name, None);
                 if found
-                    .send(addresses.take(ADDRESSES_MAX).collect())
+                    .send(addresses.take(ADDRESSES_MAX).map(canonical).collect())
                     .await
                     .is_err()
                 {
@@ -129,8 +130,15 @@ mod tests {
 
     #[test]
     fn addresses_and_names_are_told_apart() {
-        let seeds = parse(&["10.0.0.2:9400", "[::1]:9400", "basic.example.org:9400"]).unwrap();
-        assert_eq!(seeds.addresses.len(), 2);
+        let seeds = parse(&[
+            "10.0.0.2:9400",
+            "[::ffff:10.0.0.2]:9400",
+            "[::1]:9400",
+            "basic.example.org:9400",
+        ]);
+        let seeds = seeds.unwrap();
+        let expected = ["10.0.0.2:9400", "[::1]:9400"].map(|seed| seed.parse().unwrap());
+        assert_eq!(seeds.addresses, BTreeSet::from(expected));
         assert_eq!(seeds.names.first().unwrap(), "basic.example.org:9400");
     }
 

@@ -10,6 +10,8 @@
 //!   known by hearsay only (it died before we came) appears as failed or left
 //!   once it has been silent for `introduce_after`.
 //! - Of several incarnations the highest live one counts, else the highest.
+//! - A node is failed when the detector calls it dead *and* it was silent for
+//!   `silence_min`, six rounds of gossip; a shorter silence is a doubt.
 //! - While removals are held, nobody becomes failed, and nobody appears or
 //!   disappears for being silent.
 //! - What is gone from the observations is silent, and after `forget_after`
@@ -74,8 +76,8 @@ pub(crate) struct View {
 pub(crate) struct Settings {
     /// Above it a node is dead to the failure detector; a part of it is doubt.
     pub(crate) phi_threshold: f64,
-    /// A shorter silence is a doubt, whatever phi is: where heartbeats come often, a stall that
-    /// is nobody's failure already makes many mean intervals.
+    /// A shorter silence is a doubt, whatever phi is: where heartbeats come often,
+    /// a stall that is nobody's failure already makes many mean intervals.
     pub(crate) silence_min: Duration,
     pub(crate) introduce_after: Duration,
     pub(crate) forget_after: Duration,

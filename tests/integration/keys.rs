@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +20,11 @@ use crate::support::{LIMIT, put, wait_for_document, wait_for_state};
 
 /// Runs the agent's command line; only the variables given here reach it.
 fn agent(cluster: &Cluster, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = agent_call(cluster, arguments, variables);
+    command.output().unwrap().into()
+}
+
+fn agent_call(cluster: &Cluster, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(cluster.binaries().agent());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("BASIC_AGENT_") {
@@ -27,8 +32,17 @@ fn agent(cluster: &Cluster, arguments: &[&str], variables: &[(&str, &str)]) -> O
         }
     }
     command.args(arguments).envs(variables.iter().copied());
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    output.into()
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A rotation by a node of the cluster that is under way when this returns; it ends with its new key as JSON.
+fn rotating(cluster: &Cluster, node: u16) -> Child {
+    let api = cluster.api(node, "");
+    let variables = [("BASIC_AGENT_API", api.as_str())];
+    let mut command = agent_call(cluster, &["keys", "rotate", "--json"], &variables);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
 }
 
 fn succeeded(output: Output) -> Output {
@@ -414,6 +428,74 @@ async fn keys_rotate_under_load_with_a_node_away_and_the_old_one_is_retired() {
         audit.contains("rotate-keys") && audit.contains("retire-key"),
         "{audit}"
     );
+}
+
+#[tokio::test]
+async fn a_node_killed_during_a_rotation_comes_back_and_takes_part_by_itself() {
+    let cluster = Cluster::up("rotate-killed", 3).await.unwrap();
+    let client = Client::default();
+    let first = keys(&client, &cluster, 1).await.unwrap()["in_use"].clone();
+    let first = first.as_str().unwrap().to_owned();
+
+    let rotation = rotating(&cluster, 1);
+    cluster.command(&["kill", "3", "--agent"]).await.unwrap();
+    // It waits for the node until the others have noticed, and no longer.
+    let rotated = succeeded(rotation.wait_with_output().unwrap().into());
+    let rotated: Value = serde_json::from_str(&rotated.stdout).unwrap();
+    let second = rotated["id"].as_str().unwrap().to_owned();
+    cluster.command(&["restart", "3"]).await.unwrap();
+    for n in 1..=3 {
+        wait_for_key(&client, &cluster, n, &second, 2).await;
+    }
+    asked(&cluster, 3, &["keys", "retire", &first]);
+    for n in 1..=3 {
+        wait_for_key(&client, &cluster, n, &second, 1).await;
+    }
+    // Every connection has been made anew.
+    put(
+        &client,
+        &cluster.api(3, "/v1/data/rotated/by-3"),
+        &json!({ "by": 3 }),
+    )
+    .await;
+    wait_for_document(&client, &cluster.api(1, "/v1/data/rotated/by-3")).await;
+}
+
+#[tokio::test]
+async fn two_rotations_at_once_end_with_one_key_on_all_nodes() {
+    let cluster = Cluster::up("rotate-twice", 3).await.unwrap();
+    let client = Client::default();
+    let rotations = [1, 2].map(|n| rotating(&cluster, n));
+    let mut made = Vec::new();
+    for rotation in rotations {
+        let output: Output = rotation.wait_with_output().unwrap().into();
+        // The one that comes a moment later may find the other under way, and is refused.
+        if output.code == Some(0) {
+            made.push(serde_json::from_str::<Value>(&output.stdout).unwrap());
+        } else {
+            assert!(
+                output.stderr.contains("is not complete"),
+                "{}",
+                output.stderr
+            );
+        }
+    }
+    assert!(!made.is_empty());
+    let last = keys(&client, &cluster, 1).await.unwrap()["newest"].clone();
+    assert!(
+        made.iter().any(|rotation| rotation["id"] == last),
+        "{made:?}"
+    );
+    for rotation in &made {
+        let superseded_by = &rotation["superseded_by"];
+        assert!(
+            superseded_by.is_null() || *superseded_by == last,
+            "{rotation}"
+        );
+    }
+    for n in 1..=3 {
+        wait_for_key(&client, &cluster, n, last.as_str().unwrap(), 1 + made.len()).await;
+    }
 }
 
 #[tokio::test]

@@ -253,7 +253,7 @@ fn writable(collection: &str) -> Result<(), Problem> {
             "decide about nodes by `basic-agent drain|undrain|fail|revive|weight|remove NODE`"
         }
         Some(System::Keys) => "change keys by `basic-agent keys rotate|retire`",
-        Some(System::Audit | System::Probes) => {
+        Some(System::Audit | System::Probes | System::Probers) => {
             "there is no need to: the agents write it themselves"
         }
         None => "choose a name that does not begin with \"agent.\"",

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use basic_membership::KeyId;
+use basic_membership::{KeyId, NodeId};
 use serde::Serialize;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ use super::operations::{DecisionQuery, actor, words};
 use super::problem::Problem;
 use super::server::ClientAddress;
 use crate::keys::rotation::MemberKeys;
-use crate::keys::{RetireError, RotateError};
+use crate::keys::{RetireError, RotateError, Way};
 
 /// What `GET /v1/keys` answers.
 #[derive(Serialize)]
@@ -128,18 +128,17 @@ pub(super) async fn retire(
 }
 
 fn not_rotated(error: RotateError) -> Problem {
-    let conflict =
-        |next: &str| Problem::new(StatusCode::CONFLICT, error.to_string()).with_next(next);
-    match error {
-        RotateError::UnderWay { .. } => conflict(
-            "wait for them (`basic-agent keys list`), or take them out by `basic-agent remove`",
-        ),
+    let next = match error {
+        RotateError::UnderWay {
+            ref waiting, way, ..
+        } => next_step(waiting, way),
         RotateError::Full { .. } => {
-            conflict("`basic-agent keys list`, then `basic-agent keys retire ID`")
+            "`basic-agent keys list`, then `basic-agent keys retire ID`".to_owned()
         }
-        RotateError::Record(error) => data::record_failed(error),
-        RotateError::Secret(_) | RotateError::Random(_) => Problem::internal(&error),
-    }
+        RotateError::Record(error) => return data::record_failed(error),
+        RotateError::Secret(_) | RotateError::Random(_) => return Problem::internal(&error),
+    };
+    Problem::new(StatusCode::CONFLICT, error.to_string()).with_next(next)
 }
 
 fn not_retired(error: RetireError) -> Problem {
@@ -151,9 +150,9 @@ fn not_retired(error: RetireError) -> Problem {
         RetireError::InUse { .. } => {
             Problem::new(StatusCode::CONFLICT, detail).with_next("`basic-agent keys rotate`")
         }
-        RetireError::Needed { .. } => Problem::new(StatusCode::CONFLICT, detail).with_next(
-            "wait until they use the newer key (`basic-agent keys list`), or take them out by `basic-agent remove`",
-        ),
+        RetireError::Needed { members, way, .. } => {
+            Problem::new(StatusCode::CONFLICT, detail).with_next(next_step(&members, way))
+        }
         RetireError::Away { .. } => Problem::new(StatusCode::CONFLICT, detail).with_next(
             "start them and let them take up the newer key, or retire it with --force and let them `basic-agent join` with a fresh token",
         ),
@@ -161,8 +160,44 @@ fn not_retired(error: RetireError) -> Problem {
     }
 }
 
+/// What to do about members that lack a key, by name: where, and which command.
+fn next_step(members: &[NodeId], way: Way) -> String {
+    let names: Vec<&str> = members.iter().map(NodeId::as_str).collect();
+    let names = names.join(", ");
+    match way {
+        Way::Recorded => format!(
+            "it comes to {names} by itself; if it does not, `basic-agent status` and the agent's log on {names} say what is in the way, and `basic-agent remove` takes out a node that will not be repaired"
+        ),
+        Way::ByHand => format!(
+            "this node was given the key by its configuration or a token, so it does not come to {names} by itself: `basic-agent token` here, `basic-agent join` with that token on {names}"
+        ),
+    }
+}
+
 fn moment(ms: u64) -> String {
     let since = std::time::Duration::from_millis(ms);
     let time = std::time::UNIX_EPOCH.checked_add(since);
     time.map_or_else(String::new, rfc3339)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_a_rotation_up_is_named_with_what_to_do_there() {
+        let way = |way| {
+            let waiting = vec!["n3".parse().unwrap()];
+            let problem = not_rotated(RotateError::UnderWay {
+                id: "00000001".parse().unwrap(),
+                waiting,
+                way,
+            });
+            format!("{problem:?}")
+        };
+        let recorded = way(Way::Recorded);
+        assert!(recorded.contains("log on n3"), "{recorded}");
+        let by_hand = way(Way::ByHand);
+        assert!(by_hand.contains("with that token on n3"), "{by_hand}");
+    }
 }

@@ -111,13 +111,14 @@ pub(super) async fn remove(
     Extension(client): Extension<ClientAddress>,
     body: Body,
 ) -> Result<Response, Problem> {
+    let words = words(body).await?;
+    let actor = actor(&words, client)?;
     if id == api.cluster.identity().id.as_str() {
+        api.operations.record_leave(&actor).await;
         api.stop.send_replace(true);
         let body = json!({ "id": id, "state": "leaving" });
         return Ok((StatusCode::ACCEPTED, Json(body)).into_response());
     }
-    let words = words(body).await?;
-    let actor = actor(&words, client)?;
     carry_out(&api, &id, Action::Remove, &actor, query.force).await
 }
 

@@ -148,6 +148,10 @@ fn problem(error: RegisterError) -> Problem {
         RegisterError::Elsewhere { id, .. } => conflict(detail).with_next(format!(
             "if {id} has moved, repeat with ?replace=true (`basic-agent register --replace`)"
         )),
+        RegisterError::Unintelligible { id } => conflict(detail).with_next(format!(
+            "update this agent, or register on the node that {id} was registered on; to overwrite it, repeat with \
+             ?replace=true (`basic-agent register --replace`)"
+        )),
         RegisterError::Taken { id, .. } => conflict(detail).with_next(format!(
             "change the settings of {id}, or `basic-agent remove {id}` first"
         )),

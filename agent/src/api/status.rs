@@ -16,7 +16,7 @@ use super::Api;
 use super::findings::{self, Finding};
 use super::members::rfc3339;
 use super::problem::Problem;
-use super::vitals::{Conflict, Disk, Gossip, Process};
+use super::vitals::{Conflict, Disk, Events, Gossip, Process};
 use crate::host::{DiskSpace, OpenFiles};
 use crate::operations::decision::Order;
 use crate::records::System;
@@ -39,6 +39,7 @@ struct Status {
     /// `null` where the system does not tell.
     disk: Option<Disk>,
     gossip: Gossip,
+    events: Events,
     /// The keys that are installed here, the one in use first.
     keys: Vec<String>,
     /// Why no writes are taken here, if so.
@@ -140,6 +141,8 @@ fn describe(api: &Api) -> Status {
     let conflict = api.operations.latch().closed();
     let disk = DiskSpace::at(&api.config.node.data_dir).ok();
     let files = OpenFiles::of_this_process();
+    let journal = api.events.journal().status();
+    let hooks = api.events.hooks().status();
     let findings = findings::all(&findings::Facts {
         config: &api.config,
         own_id: &api.cluster.identity().id,
@@ -158,6 +161,8 @@ fn describe(api: &Api) -> Status {
         orders: &orders(api),
         disk,
         files,
+        journal: &journal,
+        hooks: &hooks,
         uptime: api.began.elapsed(),
         now: SystemTime::now(),
     });
@@ -216,6 +221,7 @@ fn describe(api: &Api) -> Status {
             api.cluster.roster().len(),
             api.config.gossip.phi,
         ),
+        events: Events::new(journal, hooks),
         keys: own.map_or_else(Vec::new, |own| {
             own.metadata.keys.iter().map(ToString::to_string).collect()
         }),

@@ -1,4 +1,4 @@
-//! How this node itself does: its process, its disk, its gossip, its clock against the others'.
+//! How this node itself does: its process, its disk, its gossip, its clock against the others', its record of events.
 //!
 //! The numbers behind the findings, and those that show that nothing is wrong.
 
@@ -10,6 +10,7 @@ use basic_membership::{Diagnostics, Member};
 use serde::Serialize;
 
 use super::members::rfc3339;
+use crate::events::{EventId, HookStatus, JournalStatus};
 use crate::host::{DiskSpace, OpenFiles};
 use crate::operations::TwoNodes;
 
@@ -62,6 +63,71 @@ pub(super) struct Conflict {
     own: SocketAddr,
     rival: SocketAddr,
     since: String,
+}
+
+/// The journal of events, and those who are told of them.
+#[derive(Serialize)]
+pub(super) struct Events {
+    /// Everything after this one is kept.
+    first: EventId,
+    newest: EventId,
+    /// Why events are kept in memory only, if they are.
+    failure: Option<String>,
+    /// Events that never reached the disk.
+    unwritten: u64,
+    hooks: Vec<Hook>,
+}
+
+#[derive(Serialize)]
+struct Hook {
+    hook: &'static str,
+    target: String,
+    delivered: u64,
+    failed: u64,
+    retried: u64,
+    dropped: u64,
+    waiting: usize,
+    last_error: Option<String>,
+    last_delivered: Option<String>,
+    last_failed: Option<String>,
+    last_dropped: Option<String>,
+}
+
+impl Events {
+    /// From what the journal and the hooks have counted.
+    pub(super) fn new(journal: JournalStatus, hooks: Vec<HookStatus>) -> Self {
+        let JournalStatus {
+            first,
+            newest,
+            failure,
+            unwritten,
+        } = journal;
+        Self {
+            first,
+            newest,
+            failure,
+            unwritten,
+            hooks: hooks.into_iter().map(Hook::from).collect(),
+        }
+    }
+}
+
+impl From<HookStatus> for Hook {
+    fn from(status: HookStatus) -> Self {
+        Self {
+            hook: status.hook,
+            target: status.target,
+            delivered: status.delivered,
+            failed: status.failed,
+            retried: status.retried,
+            dropped: status.dropped,
+            waiting: status.waiting,
+            last_error: status.last_error,
+            last_delivered: status.last_delivered.map(rfc3339),
+            last_failed: status.last_failed.map(rfc3339),
+            last_dropped: status.last_dropped.map(rfc3339),
+        }
+    }
 }
 
 impl From<OpenFiles> for Process {

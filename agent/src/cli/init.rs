@@ -12,6 +12,7 @@ use super::settings::SettingsArgs;
 use super::setup::{self, NewNode, SetupError};
 use super::token::token_of;
 use crate::config::{FlagValue, PeerSecret, SecretError, write_secret};
+use crate::keys::KeyFile;
 
 /// Flags of `init` and `join` that `run` does not have.
 #[derive(Debug, Args)]
@@ -90,16 +91,69 @@ impl Init {
     }
 }
 
-/// The secret in the file that the configuration names, which is made if it is not there.
+/// The secret that the node will use. Where it has keys of a cluster already, these say which; else it is the one in the
+/// file that the configuration names, which is made if it is not there.
 fn read_or_make_secret(node: &NewNode) -> Result<PeerSecret, CliError> {
+    let ring = KeyFile::in_directory(&node.loaded.config.node.data_dir).read();
+    let ring = ring.map_err(SetupError::Keys)?;
     match node.loaded.peer_secret.read() {
         Err(SecretError::FileMissing { path }) => {
-            let secret = PeerSecret::random()?;
+            let secret = match ring {
+                Some(ring) => ring.in_use().secret.clone(),
+                None => PeerSecret::random()?,
+            };
             write_secret(&path, &secret)?;
             Ok(secret)
         }
-        Ok(Some(secret)) => Ok(secret),
+        Ok(Some(secret)) => Ok(match ring {
+            // As the start will do it: a secret that was rotated or retired is not used.
+            Some(mut ring) => {
+                ring.adopt(&secret);
+                ring.in_use().secret.clone()
+            }
+            None => secret,
+        }),
         Ok(None) => Err(SetupError::NoSecret.into()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SECRET_FILE_NAME;
+    use crate::keys::ring::InstalledKey;
+
+    fn secret_of(node: &NewNode) -> PeerSecret {
+        let secret = read_or_make_secret(node);
+        secret.map_err(|error| error.report()).unwrap()
+    }
+
+    #[test]
+    fn a_node_with_keys_is_set_up_again_with_the_secret_in_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = FlagValue {
+            flag: "--data-dir".to_owned(),
+            value: directory.path().display().to_string(),
+        };
+        let node = NewNode::plan(directory.path().join("agent.toml"), vec![data_dir]);
+        let node = node.map_err(|error| error.report()).unwrap();
+        let file = directory.path().join(SECRET_FILE_NAME);
+        let (first, newer) = (secret_of(&node), PeerSecret::random().unwrap());
+        assert_eq!(secret_of(&node), first, "kept");
+
+        let keys = KeyFile::in_directory(directory.path());
+        let (mut ring, _) = keys.open(&first).unwrap();
+        let retired = ring.in_use().id;
+        ring.install(InstalledKey::new(newer.clone(), 5));
+        ring.advance(|_| true);
+        keys.write(&ring).unwrap();
+        assert_eq!(secret_of(&node), newer, "rotated");
+        ring.retire(retired, 9);
+        keys.write(&ring).unwrap();
+        assert_eq!(secret_of(&node), newer, "and the old one retired");
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(secret_of(&node), newer, "none is made beside the keys");
+        assert_eq!(node.loaded.peer_secret.read().unwrap(), Some(newer));
     }
 }

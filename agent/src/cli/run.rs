@@ -33,6 +33,10 @@ impl Run {
         let loaded = Config::load(&self.settings.sources(environment))?;
         let secret = loaded.peer_secret.read_or_create()?;
         telemetry::init(&loaded.config.log)?;
+        if let Some(file) = loaded.peer_secret.overridden() {
+            let file = file.display();
+            tracing::warn!(%file, "BASIC_AGENT_PEER_SECRET differs from the secret in the file and goes before it");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("basic-agent")
             .enable_all()

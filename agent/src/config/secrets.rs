@@ -36,7 +36,11 @@ pub struct PeerSecretSource(Source);
 
 #[derive(Clone)]
 enum Source {
-    Environment(OsString),
+    Environment {
+        value: OsString,
+        /// The file that would count without the variable.
+        file: PathBuf,
+    },
     File(PathBuf),
     DataDir {
         path: PathBuf,
@@ -74,7 +78,7 @@ pub enum SecretError {
     },
     /// The file that was named does not exist.
     #[error(
-        "the peer secret's file {} does not exist; copy it from another node, or make it with `(umask 077; openssl rand -hex 32 > {0})`", .path.display()
+        "the peer secret's file {} does not exist; where there is a cluster, `basic-agent token` on a node of it and `basic-agent join` here bring the secret that it uses now. For a first node make one: `(umask 077; openssl rand -hex 32 > {0})`", .path.display()
     )]
     FileMissing {
         /// The file.
@@ -82,7 +86,7 @@ pub enum SecretError {
     },
     /// There are agents to join, and nothing that they and this one have in common.
     #[error(
-        "[peer] seeds names other agents, whose secret this node does not have; give every node the same by BASIC_AGENT_PEER_SECRET or [peer] secret_file, or copy the first node's peer.secret to {}", .path.display()
+        "[peer] seeds names other agents, whose secret this node does not have: there is no {}. Run `basic-agent token` on one of them and `basic-agent join` with it here, or give every node the same by BASIC_AGENT_PEER_SECRET or [peer] secret_file", .path.display()
     )]
     NotShared {
         /// Where this node's own secret would be.
@@ -175,7 +179,12 @@ impl PeerSecretSource {
     pub(super) fn of(environment: &Environment, config: &Config) -> Self {
         Self(
             match (environment.peer_secret(), &config.peer.secret_file) {
-                (Some(value), _) => Source::Environment(value.to_owned()),
+                (Some(value), file) => Source::Environment {
+                    value: value.to_owned(),
+                    file: file
+                        .clone()
+                        .unwrap_or_else(|| config.node.data_dir.join(SECRET_FILE_NAME)),
+                },
                 (None, Some(path)) => Source::File(path.clone()),
                 (None, None) => Source::DataDir {
                     path: config.node.data_dir.join(SECRET_FILE_NAME),
@@ -193,9 +202,20 @@ impl PeerSecretSource {
     /// The file that holds the secret, or will; none if the environment does.
     pub(crate) fn file(&self) -> Option<&Path> {
         match &self.0 {
-            Source::Environment(_) => None,
+            Source::Environment { .. } => None,
             Source::File(path) | Source::DataDir { path, .. } => Some(path),
         }
+    }
+
+    /// The file with another secret than the variable, which goes before it; none where they do not differ, or where
+    /// the file is not there or cannot be read, since it does not count.
+    pub(crate) fn overridden(&self) -> Option<&Path> {
+        let Source::Environment { value, file } = &self.0 else {
+            return None;
+        };
+        let given = read_variable(value).ok()?;
+        let written = read_file(file).ok()??;
+        (written != given).then_some(file)
     }
 
     /// Reads the secret; none if it is the agent's to make and has not been made.
@@ -204,7 +224,7 @@ impl PeerSecretSource {
     /// If there is one and it cannot be used.
     pub fn read(&self) -> Result<Option<PeerSecret>, SecretError> {
         match &self.0 {
-            Source::Environment(value) => read_variable(value).map(Some),
+            Source::Environment { value, .. } => read_variable(value).map(Some),
             Source::File(path) => match read_file(path)? {
                 Some(secret) => Ok(Some(secret)),
                 None => Err(SecretError::FileMissing { path: path.clone() }),
@@ -230,7 +250,7 @@ impl PeerSecretSource {
                 }
                 create_file(path)
             }
-            (None, Source::Environment(_) | Source::File(_)) => {
+            (None, Source::Environment { .. } | Source::File(_)) => {
                 unreachable!("a secret that was given is read or refused")
             }
         }
@@ -240,7 +260,7 @@ impl PeerSecretSource {
 impl fmt::Display for PeerSecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Source::Environment(_) => write!(f, "environment {}", environment::PEER_SECRET),
+            Source::Environment { .. } => write!(f, "environment {}", environment::PEER_SECRET),
             Source::File(path) | Source::DataDir { path, .. } => {
                 write!(f, "file {}", path.display())
             }
@@ -251,7 +271,7 @@ impl fmt::Display for PeerSecretSource {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Environment(_) => f.write_str("Environment(redacted)"),
+            Self::Environment { .. } => f.write_str("Environment(redacted)"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::DataDir { path, .. } => f.debug_tuple("DataDir").field(path).finish(),
         }

@@ -4,14 +4,12 @@
 //! good is taken up here in memory only.
 
 use std::error::Error;
-use std::time::SystemTime;
 
 use super::CONNECT_MAX;
 use super::report::Check;
 use crate::config::{Config, PeerSecret};
 use crate::keys::{Adoption, KeyFile, KeyFileError, KeyRing};
 use crate::peer_port::{Connector, Credentials, CredentialsError};
-use crate::wiring::health::millis;
 
 const NAME: &str = "keys";
 /// Under which name the doctor speaks to other agents while this node has none.
@@ -56,7 +54,7 @@ fn connector(
 ) -> Result<(Connector, KeyRing, Adoption), TrustError> {
     let kept = KeyFile::in_directory(&config.node.data_dir).read()?;
     let mut ring = kept.unwrap_or_else(|| KeyRing::new(secret.clone()));
-    let adoption = ring.adopt(secret, millis(SystemTime::now()));
+    let adoption = ring.adopt(secret);
     let (cluster, node) = (config.node.cluster.as_str(), id.unwrap_or(NAMELESS));
     let credentials = match config.peer.certificate_files() {
         Some(files) => Credentials::from_files(&files, cluster, node)?,

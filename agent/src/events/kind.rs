@@ -34,9 +34,9 @@ pub enum Kind {
     GossipRestarted,
     /// An operator has decided something; the audit has the record.
     Operator,
-    /// The server beside a node no longer passes its health checks.
+    /// The server beside a node, or one without an agent, no longer passes its health checks.
     AppUnhealthy,
-    /// The server beside a node passes its health checks again.
+    /// The server beside a node, or one without an agent, passes its health checks again.
     AppHealthy,
     /// A node has other keys installed, or uses another one.
     KeysChanged,

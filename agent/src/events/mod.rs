@@ -1,12 +1,13 @@
 //! Events: what happened, to whom, why, on which evidence.
 //!
 //! In go the transitions that membership concludes, what follows from members' announcements (the health of their
-//! servers, their keys), decisions of operators from the audit, and the agent's own start and stop. Each becomes one
-//! [`Record`] in the [`Journal`], one log line, and where configured one delivery to the [`Hooks`]. Every node records
-//! what it sees itself; two nodes may see things differently or in another order, and a record says whose it is.
+//! servers, their keys), verdicts on servers without an agent, decisions of operators from the audit, and the agent's
+//! own start and stop. Each becomes one [`Record`] in the [`Journal`], one log line, and where configured one delivery
+//! to the [`Hooks`]. Every node records what it sees itself; two nodes may see things differently or in another order,
+//! and a record says whose it is.
 //!
 //! - [`record`], [`kind`]: what is kept. [`filter`]: which of it is wanted.
-//! - `transition`, `announced`, `decisions`, `lifecycle`: where it comes from, as pure functions.
+//! - `transition`, `announced`, `servers`, `decisions`, `lifecycle`: where it comes from, as pure functions.
 //! - [`journal`]: in order, numbered, bounded, on disk, read from any place that is still kept.
 //! - [`hooks`]: a command and a webhook.
 //! - `recorder`: the task that brings these together.
@@ -24,6 +25,7 @@ mod lifecycle;
 mod log;
 pub mod record;
 mod recorder;
+mod servers;
 mod transition;
 
 use std::path::Path;

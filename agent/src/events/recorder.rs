@@ -10,9 +10,11 @@ use super::announced::Announced;
 use super::decisions::Decisions;
 use super::kind::Kind;
 use super::record::{Cause, CauseCode, Fact};
+use super::servers::Verdicts;
 use super::{Events, transition};
 use crate::operations::AuditEntry;
 use crate::records::{Records, System};
+use crate::servers::Verdict;
 
 /// Where the run before left off.
 pub(super) struct Start {
@@ -32,8 +34,9 @@ impl Start {
         async move {
             let transitions = transitions_of(events.clone(), transitions);
             let announcements = announcements_of(events.clone(), cluster);
+            let verdicts = verdicts_of(events.clone(), records.clone());
             let decisions = decisions_of(events, records, self.decisions);
-            tokio::join!(transitions, announcements, decisions);
+            tokio::join!(transitions, announcements, verdicts, decisions);
         }
     }
 }
@@ -58,6 +61,24 @@ async fn announcements_of(events: Events, cluster: Cluster) {
             events.note(fact);
         }
         wait(&mut changes).await;
+    }
+}
+
+async fn verdicts_of(events: Events, records: Records) {
+    let mut changes = records.changes(System::Probes);
+    let mut verdicts = Verdicts::default();
+    loop {
+        match records.all::<Verdict>(System::Probes) {
+            Ok(found) => {
+                for fact in verdicts.observe(found, SystemTime::now()) {
+                    events.note(fact);
+                }
+            }
+            Err(error) => {
+                warn!(%error, "the verdicts on servers cannot be read; they make no events");
+            }
+        }
+        changes.changed().await;
     }
 }
 

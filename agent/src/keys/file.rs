@@ -44,7 +44,7 @@ pub enum KeyFileError {
     },
     /// Everyone on the host can read it.
     #[error(
-        "the keys in {} can be read by every user of this host (mode {mode:04o}); run `chmod 600 {0}`, and `basic-agent keys rotate` if others may have seen them", .path.display()
+        "the keys in {} can be read by every user of this host (mode {mode:04o}); run `chmod 600 {0}`, and if others may have seen them, give every node a new secret (BASIC_AGENT_PEER_SECRET or [peer] secret_file, or `basic-agent join` with a token): `basic-agent keys rotate` is no help then, because whoever has a key can open the next", .path.display()
     )]
     Exposed {
         /// The file.
@@ -121,17 +121,13 @@ impl KeyFile {
     ///
     /// # Errors
     /// [`KeyFileError`]; a file that is there and cannot be used is never replaced.
-    pub fn open(
-        &self,
-        configured: &PeerSecret,
-        now_ms: u64,
-    ) -> Result<(KeyRing, Adoption), KeyFileError> {
+    pub fn open(&self, configured: &PeerSecret) -> Result<(KeyRing, Adoption), KeyFileError> {
         let Some(mut ring) = self.read()? else {
             let ring = KeyRing::new(configured.clone());
             self.write(&ring)?;
             return Ok((ring, Adoption::InUse));
         };
-        let adoption = ring.adopt(configured, now_ms);
+        let adoption = ring.adopt(configured);
         if adoption == Adoption::New {
             self.write(&ring)?;
         }
@@ -290,7 +286,7 @@ mod tests {
     fn a_ring_is_read_as_it_was_written_by_its_owner_only() {
         let (_directory, file) = file();
         assert_eq!(file.read().unwrap(), None);
-        let (mut ring, adoption) = file.open(&secret("old"), 1).unwrap();
+        let (mut ring, adoption) = file.open(&secret("old")).unwrap();
         assert_eq!(adoption, Adoption::InUse);
         ring.install(key("new", 5));
         ring.advance(|_| true);
@@ -301,10 +297,10 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
 
         assert_eq!(
-            file.open(&secret("old"), 9).unwrap(),
+            file.open(&secret("old")).unwrap(),
             (ring, Adoption::Installed)
         );
-        let (ring, adoption) = file.open(&secret("operator's"), 9).unwrap();
+        let (ring, adoption) = file.open(&secret("operator's")).unwrap();
         assert_eq!(adoption, Adoption::New);
         assert_eq!(
             file.read().unwrap(),
@@ -316,13 +312,13 @@ mod tests {
     #[test]
     fn a_damaged_file_is_refused_and_left_alone() {
         let (_directory, file) = file();
-        file.open(&secret("old"), 1).unwrap();
+        file.open(&secret("old")).unwrap();
         let good = fs::read(&file.path).unwrap();
         for place in 0..good.len() {
             let mut bad = good.clone();
             bad[place] ^= 1;
             fs::write(&file.path, &bad).unwrap();
-            let error = file.open(&secret("old"), 2).unwrap_err();
+            let error = file.open(&secret("old")).unwrap_err();
             let refused = matches!(
                 error,
                 KeyFileError::Damaged { .. } | KeyFileError::Newer { .. }
@@ -331,7 +327,7 @@ mod tests {
             assert_eq!(fs::read(&file.path).unwrap(), bad);
         }
         fs::write(&file.path, &good[..good.len() / 2]).unwrap();
-        let error = file.open(&secret("old"), 2).unwrap_err().to_string();
+        let error = file.open(&secret("old")).unwrap_err().to_string();
         assert!(
             error.contains("damaged") && error.contains("keys.json"),
             "{error}"
@@ -342,7 +338,7 @@ mod tests {
     #[test]
     fn a_file_of_a_newer_agent_or_with_loose_permissions_is_named_as_such() {
         let (_directory, file) = file();
-        file.open(&secret("old"), 1).unwrap();
+        file.open(&secret("old")).unwrap();
         let text = fs::read_to_string(&file.path).unwrap();
         fs::write(&file.path, text.replace("\"format\":1", "\"format\":2")).unwrap();
         let error = file.read().unwrap_err();
@@ -356,6 +352,8 @@ mod tests {
             matches!(error, KeyFileError::Exposed { mode: 0o644, .. }),
             "{error:?}"
         );
+        let advice = error.to_string();
+        assert!(advice.contains("give every node a new secret"), "{advice}");
     }
 
     proptest! {

@@ -8,7 +8,12 @@
 //! that neither the store nor a backup of it gives anything away. Every node that has the old secret opens the new
 //! one, writes it down, accepts it in gossip and TLS, and announces so. A node that sees it announced by every live
 //! member begins to use it, on its own; of two rotations at once the later one is used by all. A node that was away
-//! gets in with the old key for as long as that is installed, and does the same. Retiring the old key ends that.
+//! gets in with the old key for as long as that is installed, and does the same. Retiring the old key ends that, and
+//! with it every connection of the peer port, once: who has another key connects anew, who has not stays out.
+//!
+//! A rotation is hygiene and no eviction. Whoever has a secret of the cluster and reads its records can open the next
+//! one too. If somebody has got a secret who should not have it, every node needs one that was not handed on by the
+//! cluster: by its configuration, or by `join` with the token of a node that has it; then the old ones are retired.
 //!
 //! | module | what lives there |
 //! |---|---|
@@ -34,6 +39,6 @@ pub mod token;
 pub use file::{FILE_NAME, KeyFile, KeyFileError};
 pub use opening::{OpenKeysError, OpenedKeys};
 pub use ring::{Adoption, KeyRing};
-pub use rotation::{Keys, RetireError, RotateError, Rotation};
+pub use rotation::{Keys, RetireError, RotateError, Rotation, Way};
 pub use sealed::SealedSecret;
 pub use token::{JoinToken, TokenError};

@@ -1,7 +1,5 @@
 //! From the configuration and the data directory to keys that are ready for use.
 
-use std::time::SystemTime;
-
 use basic_membership::{Cluster, Keyring};
 use tracing::{info, warn};
 
@@ -12,7 +10,7 @@ use crate::records::Records;
 
 use super::file::{KeyFile, KeyFileError};
 use super::ring::{Adoption, InstalledKey, KeyRing};
-use super::rotation::{Keys, Parts, millis};
+use super::rotation::{Keys, Parts};
 
 /// Keys before anything runs that uses them.
 pub struct OpenedKeys {
@@ -52,7 +50,7 @@ impl OpenedKeys {
         configured: &PeerSecret,
     ) -> Result<Self, OpenKeysError> {
         let file = KeyFile::in_directory(&config.node.data_dir);
-        let (ring, adoption) = file.open(configured, millis(SystemTime::now()))?;
+        let (ring, adoption) = file.open(configured)?;
         tell(&ring, configured, adoption);
         let keys: Vec<PeerKeys> = ring.installed().map(InstalledKey::peer_keys).collect();
         let keyring = Keyring::new(ring.in_use().peer_keys().gossip_key());
@@ -97,7 +95,7 @@ fn tell(ring: &KeyRing, configured: &PeerSecret, adoption: Adoption) {
         Adoption::InUse => {}
         Adoption::Installed => info!(
             configured = %id, %in_use,
-            "the configured peer secret was rotated; a newer key is in use"
+            "the configured peer secret was rotated; the newer key in keys.json is in use and goes before it"
         ),
         Adoption::Retired(_) => warn!(
             configured = %id, %in_use,

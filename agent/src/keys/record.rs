@@ -3,18 +3,18 @@
 //! Two records for each key in `agent.keys`, so that making and retiring one never overwrite each other: `{id}/made`
 //! with the sealed secret, `{id}/retired` with who ended it. The secret is sealed under every key that the node that
 //! made it had installed, because a node that was away may have any one of them; a box under a key that is retired is
-//! taken out. What follows is a function of the records, the ring, and which keys are everywhere; no IO.
+//! taken out: by who retires it, and where both happened at once, by who made the key. What follows is a function of the records, the ring, and which keys are everywhere; no IO.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use basic_membership::KeyId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tracing::warn;
 
 use crate::records::{RecordError, Records, System};
 
 use super::ring::{InstalledKey, KeyRing, Retirement};
+use super::rotation::Way;
 use super::sealed::SealedSecret;
 
 /// A key that a rotation made.
@@ -44,6 +44,8 @@ pub struct KeyRecords {
     pub made: BTreeMap<KeyId, MadeKey>,
     /// The keys that were ended.
     pub retired: BTreeMap<KeyId, RetiredKey>,
+    /// The keys of records that are not understood; they have no effect.
+    pub unknown: BTreeSet<String>,
 }
 
 /// Something that a ring took up from the records.
@@ -80,7 +82,7 @@ pub(super) fn retired_key(id: KeyId) -> String {
 }
 
 impl KeyRecords {
-    /// Reads them out of the store. A record that is not understood has no effect.
+    /// Reads them out of the store.
     ///
     /// # Errors
     /// [`RecordError::Read`].
@@ -88,10 +90,7 @@ impl KeyRecords {
         let mut found = Self::default();
         for (key, value) in records.all::<Value>(System::Keys)? {
             if !found.take(&key, value) {
-                warn!(
-                    key,
-                    "a record of a key is not understood; did a newer agent write it?"
-                );
+                found.unknown.insert(key);
             }
         }
         Ok(found)
@@ -115,6 +114,27 @@ impl KeyRecords {
             }),
             _ => false,
         }
+    }
+
+    /// How others come to have a key.
+    pub(super) fn way_of(&self, id: KeyId) -> Way {
+        if self.made.contains_key(&id) {
+            Way::Recorded
+        } else {
+            Way::ByHand
+        }
+    }
+
+    /// The records of made keys that hold boxes for who has a retired key only, as they should be instead.
+    pub fn cleared(&self) -> impl Iterator<Item = (KeyId, MadeKey)> + '_ {
+        let is_stale = |id: &KeyId, sealed: &SealedSecret| {
+            self.retired.contains_key(id) || self.retired.contains_key(&sealed.under)
+        };
+        self.made.iter().filter_map(move |(id, made)| {
+            let mut cleared = made.clone();
+            cleared.sealed.retain(|sealed| !is_stale(id, sealed));
+            (cleared != *made).then_some((*id, cleared))
+        })
     }
 
     /// Brings a ring in step with the records: opens and installs what it can, drops what was retired, and uses the
@@ -295,6 +315,25 @@ mod tests {
             [],
             "and says so once"
         );
+    }
+
+    #[test]
+    fn a_box_under_a_retired_key_is_stale_and_so_is_every_box_of_one() {
+        let (a, b, c) = (key("a", 0), key("b", 1), key("c", 2));
+        let mut records = KeyRecords::default();
+        records.made.extend([made(&b, &[&a]), made(&c, &[&b, &a])]);
+        assert_eq!(records.cleared().count(), 0);
+        // Retired on one node while another one sealed `c` under it.
+        records.retired.extend([retired(a.id)]);
+        let cleared: BTreeMap<KeyId, MadeKey> = records.cleared().collect();
+        assert_eq!(cleared[&b.id].sealed, []);
+        let under: Vec<KeyId> = cleared[&c.id].sealed.iter().map(|s| s.under).collect();
+        assert_eq!(under, [b.id]);
+        records.made.extend(cleared);
+        assert_eq!(records.cleared().count(), 0, "nothing is left to do");
+        records.retired.extend([retired(c.id)]);
+        let cleared: Vec<KeyId> = records.cleared().map(|(id, _)| id).collect();
+        assert_eq!(cleared, [c.id]);
     }
 
     #[test]

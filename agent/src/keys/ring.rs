@@ -106,9 +106,12 @@ impl KeyRing {
         }
     }
 
-    /// Takes up the secret in the configuration at `now_ms`.
-    pub fn adopt(&mut self, configured: &PeerSecret, now_ms: u64) -> Adoption {
-        let key = InstalledKey::new(configured.clone(), now_ms);
+    /// Takes up the secret in the configuration.
+    pub fn adopt(&mut self, configured: &PeerSecret) -> Adoption {
+        // After all that are known, or a later look at the others would put one of them back to use; and just so:
+        // when this clock says would, if the clock is ahead, outrank every rotation until the others have caught up.
+        let created_ms = self.newest().created_ms.saturating_add(1);
+        let key = InstalledKey::new(configured.clone(), created_ms);
         if key.id == self.in_use.id {
             return Adoption::InUse;
         }
@@ -121,9 +124,7 @@ impl KeyRing {
         if self.is_full() {
             return Adoption::NoRoom;
         }
-        // After all that are known, or a later look at the others would put one of them back to use.
-        let created_ms = now_ms.max(self.newest().created_ms.saturating_add(1));
-        let former = std::mem::replace(&mut self.in_use, InstalledKey { created_ms, ..key });
+        let former = std::mem::replace(&mut self.in_use, key);
         self.others.push(former);
         Adoption::New
     }
@@ -282,24 +283,28 @@ pub(super) mod tests {
         let (old, new) = (secret("old"), key("new", 5));
         let mut ring = KeyRing::new(old.clone());
         let id = ring.in_use().id;
-        assert_eq!(ring.adopt(&old, 9), Adoption::InUse);
+        assert_eq!(ring.adopt(&old), Adoption::InUse);
         ring.install(new.clone());
         ring.advance(|_| true);
-        assert_eq!(ring.adopt(&old, 9), Adoption::Installed);
+        assert_eq!(ring.adopt(&old), Adoption::Installed);
         assert_eq!(ring.in_use().id, new.id);
         assert_eq!(ring.retire(id, 7), Retirement::Gone);
-        assert_eq!(ring.adopt(&old, 9), Adoption::Retired(7));
+        assert_eq!(ring.adopt(&old), Adoption::Retired(7));
         assert!(!ring.install(InstalledKey::new(old, 0)));
         assert_eq!(ring.ids(), [new.id]);
 
         let other = secret("other");
-        assert_eq!(ring.adopt(&other, 3), Adoption::New);
+        assert_eq!(ring.adopt(&other), Adoption::New);
         assert_eq!(ring.in_use().secret, other);
         assert_eq!(
             ring.advance(|_| true),
             None,
             "it ranks above all known ones"
         );
+        let next = key("next", 7);
+        ring.install(next.clone());
+        ring.advance(|_| true);
+        assert_eq!(ring.in_use().id, next.id, "and below the next rotation");
     }
 
     #[test]
@@ -322,7 +327,7 @@ pub(super) mod tests {
             assert!(ring.install(key(&n.to_string(), 1)));
         }
         assert!(!ring.install(key("one more", 1)));
-        assert_eq!(ring.adopt(&secret("another"), 1), Adoption::NoRoom);
+        assert_eq!(ring.adopt(&secret("another")), Adoption::NoRoom);
         for n in 0..200 {
             ring.retire(key(&format!("r{n}"), 0).id, n);
         }

@@ -5,6 +5,7 @@
 //! dropping a connection; gossip announces what is installed. An operator's order only writes records, so that the
 //! node that is asked does nothing that the others would not do.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -67,12 +68,14 @@ pub struct Rotation {
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// The one before has not ended.
-    #[error("the rotation to key {id} is not complete: {} still have to install it", names(.waiting))]
+    #[error("the rotation to key {id} is not complete: it waits for {} to install it", names(.waiting))]
     UnderWay {
         /// The key of that rotation.
         id: KeyId,
         /// The live members that lack it.
         waiting: Vec<NodeId>,
+        /// How they come to have it.
+        way: Way,
     },
     /// As many keys as there may be are installed.
     #[error("{count} keys are installed, which is the most there may be; retire one first")]
@@ -115,6 +118,8 @@ pub enum RetireError {
         newer: KeyId,
         /// Those members.
         members: Vec<NodeId>,
+        /// How they come to have it.
+        way: Way,
     },
     /// Members that are away could not come back.
     #[error("{} may have no newer key and could not come back by themselves", names(.members))]
@@ -125,6 +130,15 @@ pub enum RetireError {
     /// The decision could not be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+/// How a member that lacks a key comes to have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By replication: a rotation has recorded it.
+    Recorded,
+    /// Only by hand: this node has it from its configuration or a token, and no record tells it.
+    ByHand,
 }
 
 /// Which keys a member announces.
@@ -188,6 +202,7 @@ impl Keys {
             return Err(RotateError::UnderWay {
                 id: newest.id,
                 waiting,
+                way: KeyRecords::read(&self.parts.records)?.way_of(newest.id),
             });
         }
         if ring.is_full() {
@@ -234,8 +249,13 @@ impl Keys {
             return Err(RetireError::InUse { id });
         }
         let members = self.lacking(|keys| keys.contains(&newer) && keys.first() != Some(&id));
+        let mut recorded = KeyRecords::read(&self.parts.records)?;
         if !members.is_empty() {
-            return Err(RetireError::Needed { newer, members });
+            return Err(RetireError::Needed {
+                newer,
+                members,
+                way: recorded.way_of(newer),
+            });
         }
         let away = self.away_without(newer);
         if !away.is_empty() && !force {
@@ -245,18 +265,10 @@ impl Keys {
             at_ms: millis(SystemTime::now()),
             on: self.parts.cluster.identity().id.to_string(),
         };
-        let mut batch = Batch::default().put(System::Keys, &retired_key(id), &retired)?;
+        let batch = Batch::default().put(System::Keys, &retired_key(id), &retired)?;
         // Whoever has the retired secret shall not find the newer ones under it.
-        for (other, mut made) in KeyRecords::read(&self.parts.records)?.made {
-            let boxes = made.sealed.len();
-            made.sealed.retain(|sealed| sealed.under != id);
-            if other == id {
-                made.sealed.clear();
-            }
-            if made.sealed.len() < boxes {
-                batch = batch.put(System::Keys, &made_key(other), &made)?;
-            }
-        }
+        recorded.retired.insert(id, retired);
+        let batch = clear(batch, recorded.cleared())?;
         let entry = self.entry("retire-key", actor, id, newer);
         self.parts.audit.write(batch, &entry).await?;
         Ok(())
@@ -266,10 +278,14 @@ impl Keys {
     pub async fn follow(self) {
         let mut records = self.parts.records.changes(System::Keys);
         let mut members = self.parts.cluster.watch();
+        let mut told = Told::default();
         loop {
-            if let Err(error) = self.apply().await {
+            if let Err(error) = self.apply(&mut told).await {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 error!(%error, cause, "the keys cannot be brought up to date; the ones before stay in use");
+            }
+            if let Err(error) = self.sweep().await {
+                warn!(%error, "what was sealed under a retired key is still in the records; it will be tried again");
             }
             sleep(LOOK_PAUSE).await;
             tokio::select! {
@@ -280,13 +296,22 @@ impl Keys {
         }
     }
 
-    async fn apply(&self) -> Result<(), ApplyError> {
+    async fn apply(&self, told: &mut Told) -> Result<(), ApplyError> {
         let recorded = KeyRecords::read(&self.parts.records)?;
         let before = self.ring();
         let mut next = before.clone();
         let changes = recorded.apply(&mut next, &self.parts.cluster_name, |id| {
             self.lacking(|keys| keys.contains(&id)).is_empty()
         });
+        for key in told.lacks_room(&changes) {
+            warn!(%key, "there is no room for a new key, and its rotation waits for this node; retire an old one by `basic-agent keys retire`");
+        }
+        for key in told.not_understood(&recorded) {
+            warn!(
+                key,
+                "a record of a key is not understood; did a newer agent write it?"
+            );
+        }
         if next == before {
             return Ok(());
         }
@@ -303,6 +328,23 @@ impl Keys {
         *self.ring.lock().unwrap_or_else(PoisonError::into_inner) = next;
         changes.iter().for_each(log);
         Ok(())
+    }
+
+    /// Takes out of the records what was sealed under a key while another node retired that.
+    async fn sweep(&self) -> Result<(), RecordError> {
+        let recorded = KeyRecords::read(&self.parts.records)?;
+        let own = &self.parts.cluster.identity().id;
+        let members = self.parts.cluster.members();
+        let live: BTreeSet<&str> = members
+            .iter()
+            .filter(|member| is_live(member))
+            .map(|member| member.id.as_str())
+            .collect();
+        let ours = recorded
+            .cleared()
+            .filter(|(_, made)| sweeper(&made.on, &live) == Some(own.as_str()));
+        let batch = clear(Batch::default(), ours)?;
+        self.parts.records.write(batch).await
     }
 
     /// The other live members whose announced keys do not satisfy `enough`.
@@ -367,6 +409,45 @@ enum ApplyError {
     Keyring(#[from] basic_membership::KeyringError),
 }
 
+/// What stands in the way and was said; it is said once for as long as it lasts.
+#[derive(Debug, Default)]
+struct Told {
+    no_room: BTreeSet<KeyId>,
+    unknown: BTreeSet<String>,
+}
+
+impl Told {
+    /// The keys that there is no room for, of which that was not said.
+    fn lacks_room(&mut self, changes: &[Change]) -> Vec<KeyId> {
+        let now = changes.iter().filter_map(|change| match change {
+            Change::NoRoom(id) => Some(*id),
+            _ => None,
+        });
+        let before = std::mem::replace(&mut self.no_room, now.collect());
+        self.no_room.difference(&before).copied().collect()
+    }
+
+    /// The records that are not understood, of which that was not said.
+    fn not_understood(&mut self, recorded: &KeyRecords) -> Vec<String> {
+        let before = std::mem::replace(&mut self.unknown, recorded.unknown.clone());
+        self.unknown.difference(&before).cloned().collect()
+    }
+}
+
+/// Who clears a record: the node that made it; the first of the live ones where that is away.
+fn sweeper<'a>(maker: &'a str, live: &BTreeSet<&'a str>) -> Option<&'a str> {
+    live.get(maker).or_else(|| live.first()).copied()
+}
+
+fn clear(
+    batch: Batch,
+    mut cleared: impl Iterator<Item = (KeyId, MadeKey)>,
+) -> Result<Batch, RecordError> {
+    cleared.try_fold(batch, |batch, (id, made)| {
+        batch.put(System::Keys, &made_key(id), &made)
+    })
+}
+
 /// Whether a rotation waits for a member: it is there, and nobody took it out.
 fn is_live(member: &Member) -> bool {
     let gone = matches!(
@@ -381,9 +462,8 @@ fn log(change: &Change) {
         Change::Installed(id) => {
             info!(key = %id, "a new key is installed; it will be used once every live member has it");
         }
-        Change::NoRoom(id) => {
-            warn!(key = %id, "there is no room for a new key; retire an old one by `basic-agent keys retire`");
-        }
+        // Said by `Told`, because it changes nothing and is found at every look.
+        Change::NoRoom(_) => {}
         Change::Used { id, instead_of } => info!(key = %id, %instead_of, "another key is in use"),
         Change::Retired(id) => {
             info!(key = %id, "a key was retired; who has no other is refused from now on");
@@ -406,4 +486,44 @@ pub fn millis(time: SystemTime) -> u64 {
 fn names<T: fmt::Display>(names: &[T]) -> String {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ring::tests::{key, secret};
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_is_said_once_and_again_when_it_comes_back() {
+        let (old, new) = (InstalledKey::new(secret("old"), 0), key("new", 9));
+        let mut ring = KeyRing::new(old.secret.clone());
+        let full = (0..).find(|n| !ring.install(key(&n.to_string(), 1)));
+        assert!(full.is_some());
+        let made = MadeKey {
+            created_ms: 9,
+            on: "n1".to_owned(),
+            sealed: vec![SealedSecret::seal(&new, &old, "c1").unwrap()],
+        };
+        let mut recorded = KeyRecords::default();
+        recorded.made.insert(new.id, made);
+        recorded.unknown.insert("hello".to_owned());
+
+        let mut told = Told::default();
+        let changes = recorded.apply(&mut ring, "c1", |_| false);
+        assert_eq!(told.lacks_room(&changes), [new.id]);
+        let changes = recorded.apply(&mut ring, "c1", |_| false);
+        assert_eq!(told.lacks_room(&changes), [], "at every look, said once");
+        assert_eq!(told.lacks_room(&[]), []);
+        assert_eq!(told.lacks_room(&changes), [new.id], "it came back");
+        assert_eq!(told.not_understood(&recorded), ["hello"]);
+        assert!(told.not_understood(&recorded).is_empty());
+    }
+
+    #[test]
+    fn who_made_a_record_clears_it_and_the_first_live_one_where_that_is_away() {
+        let live = BTreeSet::from(["n2", "n3"]);
+        assert_eq!(sweeper("n3", &live), Some("n3"));
+        assert_eq!(sweeper("n1", &live), Some("n2"));
+        assert_eq!(sweeper("n1", &BTreeSet::new()), None);
+    }
 }

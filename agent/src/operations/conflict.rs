@@ -8,11 +8,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use basic_membership::{Cluster, NodeId};
 use basic_sync::net::Handle;
-use tokio::sync::watch;
 use tracing::{error, info};
 
 /// Another process has, or had, the id of this node.
@@ -31,7 +31,8 @@ pub struct TwoNodes {
 /// The latch. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ConflictLatch {
-    closed: watch::Sender<Option<TwoNodes>>,
+    /// Held while the latch is opened or closed, so that it and the replica always say the same.
+    closed: Arc<Mutex<Option<TwoNodes>>>,
     replica: Handle,
     cluster: Cluster,
 }
@@ -51,7 +52,7 @@ impl ConflictLatch {
     /// Open, and as yet unwatched: see [`ConflictLatch::watch`].
     pub fn new(cluster: Cluster, replica: Handle) -> Self {
         Self {
-            closed: watch::Sender::new(None),
+            closed: Arc::default(),
             replica,
             cluster,
         }
@@ -76,7 +77,7 @@ impl ConflictLatch {
 
     /// Why no writes are taken here, if so.
     pub fn closed(&self) -> Option<TwoNodes> {
-        self.closed.borrow().clone()
+        self.lock().clone()
     }
 
     /// Opens the latch; what had closed it, if it was closed.
@@ -84,7 +85,10 @@ impl ConflictLatch {
     /// # Errors
     /// The conflict itself, while the other is still heard; the latch stays closed.
     pub fn open(&self) -> Result<Option<TwoNodes>, TwoNodes> {
-        let Some(conflict) = self.closed() else {
+        // A rival that is heard before the lock is taken is seen below; one that is heard later closes the latch again
+        // once the lock is released.
+        let mut closed = self.lock();
+        let Some(conflict) = closed.clone() else {
             return Ok(None);
         };
         if let Some(rival) = self.cluster.identity_conflict().borrow().as_ref() {
@@ -93,33 +97,39 @@ impl ConflictLatch {
                 ..conflict
             });
         }
-        self.closed.send_replace(None);
+        *closed = None;
         self.replica.allow_writes();
         info!(node = %conflict.id, rival = %conflict.rival, "an operator decided that this node goes on; it takes writes again");
         Ok(Some(conflict))
     }
 
-    fn close(&self, own: SocketAddr, rival: SocketAddr) {
+    pub(super) fn close(&self, own: SocketAddr, rival: SocketAddr) {
         let conflict = TwoNodes {
             id: self.cluster.identity().id.clone(),
             own,
             rival,
             since: SystemTime::now(),
         };
-        let closed = self.closed.send_if_modified(|known| match known {
-            Some(known) if known.rival == rival => false,
-            Some(known) => {
-                known.rival = rival;
-                true
-            }
-            None => {
-                *known = Some(conflict.clone());
-                true
-            }
-        });
-        if closed {
-            self.replica.refuse_writes(&conflict.to_string());
-            error!(node = %conflict.id, %own, %rival, "two nodes have one id; this one takes no writes until an operator decides");
+        let mut closed = self.lock();
+        match &mut *closed {
+            Some(known) if known.rival == rival => return,
+            Some(known) => known.rival = rival,
+            None => *closed = Some(conflict.clone()),
         }
+        self.replica.refuse_writes(&conflict.to_string());
+        error!(node = %conflict.id, %own, %rival, "two nodes have one id; this one takes no writes until an operator decides");
+    }
+
+    /// Closes the latch as it was before [`ConflictLatch::open`], because the decision to open it was not recorded.
+    pub(super) fn close_again(&self, conflict: TwoNodes) {
+        let mut closed = self.lock();
+        // Another rival that has been heard meanwhile is the better known one.
+        let conflict = closed.get_or_insert(conflict);
+        self.replica.refuse_writes(&conflict.to_string());
+        error!(node = %conflict.id, rival = %conflict.rival, "the decision that this node goes on could not be recorded; it takes no writes");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<TwoNodes>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

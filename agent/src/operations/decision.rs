@@ -63,10 +63,14 @@ pub struct RemovalOrder {
 
 /// What a document in `agent.members` decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// No new requests.
     Drain,
+    /// It counts as failed.
     Fail,
+    /// Another share of the load.
     Weight,
+    /// It is no member.
     Removed,
 }
 
@@ -105,7 +109,7 @@ impl Kind {
     }
 
     /// The key of this decision about a node.
-    pub(super) fn key(self, id: &NodeId) -> String {
+    pub fn key(self, id: &NodeId) -> String {
         format!("{id}/{}", self.suffix())
     }
 }

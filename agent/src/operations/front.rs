@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use basic_balancer::{Admission, Balancer};
-use basic_membership::{Cluster, Directive, MemberState, NodeId};
+use basic_membership::{AnnouncedState, Cluster, Directive, MemberState, NodeId};
 use basic_sync::net::WriteError;
 use basic_sync::protocol::WriteRefused;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::audit::{Actor, ActorError, AuditEntry, AuditLog};
 use super::conflict::{ConflictLatch, TwoNodes};
@@ -21,6 +22,8 @@ use crate::records::{Batch, RecordError, Records, System};
 
 /// How long a decision may take to show in this node's own view before it is answered without.
 const SHOWN_MAX: Duration = Duration::from_secs(2);
+/// How long the record of a request to leave may keep the node from leaving.
+const RECORD_MAX: Duration = Duration::from_secs(2);
 
 /// What an operator can decide about a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,9 +237,13 @@ impl Operations {
         let after = action.applied_to(before, &subject);
         self.check(action, &subject, &before, force)?;
 
-        let opened = action == Action::Revive && self.open_latch(&subject)?;
-        let mut changed =
-            after != before || opened || (action == Action::Remove && is_server(&subject));
+        let opened = match action {
+            Action::Revive => self.open_latch(&subject)?,
+            _ => None,
+        };
+        let mut changed = after != before
+            || opened.is_some()
+            || (action == Action::Remove && is_server(&subject));
         if changed {
             let entry = AuditEntry {
                 action: action.to_string(),
@@ -245,14 +252,20 @@ impl Operations {
                 before: json!(DecisionView::of(&before, subject.joined())),
                 after: json!(DecisionView::of(&after, subject.joined())),
             };
-            let changes = changes(action, &subject, &before, &entry.order, &documents)?;
-            match self.audit.write(changes, &entry).await {
-                // Somebody lifted it on another node at the same moment.
-                Err(RecordError::Write(WriteError::Refused(WriteRefused::NotFound(_)))) => {
-                    changed = false;
+            let recorded = match changes(action, &subject, &before, &entry.order, &documents) {
+                Ok(changes) => self.record(changes, &entry, opened.is_some()).await,
+                Err(error) => Err(error),
+            };
+            changed = match (recorded, opened) {
+                (Ok(recorded), _) => recorded,
+                (Err(error), opened) => {
+                    // What is not on record is not in force.
+                    if let Some(conflict) = opened {
+                        self.latch.close_again(conflict);
+                    }
+                    return Err(error.into());
                 }
-                written => written?,
-            }
+            };
         }
         drop(deciding);
         let state = self.shown(&subject, after).await;
@@ -262,6 +275,46 @@ impl Operations {
             state,
             decision: DecisionView::of(&after, subject.joined()),
         })
+    }
+
+    /// Writes a decision with its record; whether anything has changed. Where somebody has lifted it on another node at
+    /// the same moment nothing has, unless more was decided than the documents say: that is recorded `even_alone`.
+    pub(super) async fn record(
+        &self,
+        changes: Batch,
+        entry: &AuditEntry,
+        even_alone: bool,
+    ) -> Result<bool, RecordError> {
+        match self.audit.write(changes, entry).await {
+            Err(RecordError::Write(WriteError::Refused(WriteRefused::NotFound(_)))) => {
+                if even_alone {
+                    self.audit.write(Batch::default(), entry).await?;
+                }
+                Ok(even_alone)
+            }
+            written => written.map(|()| true),
+        }
+    }
+
+    /// Records that this agent was asked to leave. It leaves also if that cannot be recorded: a node whose disk is full
+    /// must be able to go.
+    pub async fn record_leave(&self, actor: &Actor) {
+        let entry = AuditEntry {
+            action: "leave".to_owned(),
+            node: self.cluster.identity().id.to_string(),
+            order: self.audit.order(actor),
+            before: json!({ "state": self.cluster.metadata().announced.as_str() }),
+            after: json!({ "state": AnnouncedState::Leaving.as_str() }),
+        };
+        match timeout(RECORD_MAX, self.audit.write(Batch::default(), &entry)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(%error, "that this node was asked to leave is not in the audit record");
+            }
+            Err(_) => warn!(
+                "that this node was asked to leave may not be in the audit record: the disk does not answer"
+            ),
+        }
     }
 
     fn check(
@@ -302,13 +355,12 @@ impl Operations {
         accepting.peek().is_some() && accepting.all(|endpoint| endpoint.id.as_str() == id.as_str())
     }
 
-    /// Ends a conflict about this node's own id; whether there was one.
-    fn open_latch(&self, subject: &Subject) -> Result<bool, OperationError> {
+    /// Ends a conflict about this node's own id; which, if there was one.
+    fn open_latch(&self, subject: &Subject) -> Result<Option<TwoNodes>, OperationError> {
         if *subject.id() != self.cluster.identity().id {
-            return Ok(false);
+            return Ok(None);
         }
-        let opened = self.latch.open().map_err(OperationError::RivalHeard)?;
-        Ok(opened.is_some())
+        self.latch.open().map_err(OperationError::RivalHeard)
     }
 
     /// The member's state once the decision shows in it.
@@ -326,7 +378,7 @@ impl Operations {
 }
 
 fn is_server(subject: &Subject) -> bool {
-    matches!(subject, Subject::Server(_))
+    matches!(subject, Subject::Server(..))
 }
 
 /// The documents that a decision writes and deletes.
@@ -352,12 +404,13 @@ fn changes(
             batch.put(System::Members, &Kind::Weight.key(id), &order)?
         }
         Action::Weight(None) => batch.delete(System::Members, &Kind::Weight.key(id))?,
-        // A server is nothing but its documents.
+        // A server is nothing but its documents. The removal of a node that had its id before is none of them.
         Action::Remove if is_server(subject) => {
             let prefix = format!("{id}/");
+            let removal = Kind::Removed.key(id);
             let about = documents.iter().filter(|(key, _)| key.starts_with(&prefix));
             let mut batch = batch;
-            for (key, _) in about {
+            for (key, _) in about.filter(|(key, _)| *key != removal) {
                 batch = batch.delete(System::Members, key)?;
             }
             batch

@@ -16,8 +16,8 @@ pub(super) enum Subject {
     Member(Member),
     /// A node that was seen before and is away; when it last joined.
     Away(NodeId, JoinMark),
-    /// A registered server without an agent.
-    Server(NodeId),
+    /// A registered server without an agent; when it was registered.
+    Server(NodeId, JoinMark),
 }
 
 /// There is no such node; what there is.
@@ -31,23 +31,22 @@ impl Subject {
     pub(super) fn id(&self) -> &NodeId {
         match self {
             Self::Member(member) => &member.id,
-            Self::Away(id, _) | Self::Server(id) => id,
+            Self::Away(id, _) | Self::Server(id, _) => id,
         }
     }
 
-    /// When it last joined. A server never joins: a removal of it holds until it is lifted.
+    /// When it last joined; a server does by being registered.
     pub(super) fn joined(&self) -> JoinMark {
         match self {
             Self::Member(member) => member.metadata.joined,
-            Self::Away(_, joined) => *joined,
-            Self::Server(_) => JoinMark::default(),
+            Self::Away(_, joined) | Self::Server(_, joined) => *joined,
         }
     }
 
     pub(super) fn member(&self) -> Option<&Member> {
         match self {
             Self::Member(member) => Some(member),
-            Self::Away(..) | Self::Server(_) => None,
+            Self::Away(..) | Self::Server(..) => None,
         }
     }
 }
@@ -60,16 +59,16 @@ pub(super) fn find(
 ) -> Result<Subject, NotFound> {
     let members = cluster.members();
     let roster = cluster.roster();
-    let servers: Vec<&str> = documents
+    let servers: Vec<(&str, &Value)> = documents
         .iter()
-        .filter_map(|(key, _)| key.strip_suffix(SERVER_SUFFIX))
+        .filter_map(|(key, document)| Some((key.strip_suffix(SERVER_SUFFIX)?, document)))
         .collect();
     if let Ok(id) = name.parse::<NodeId>() {
         if let Some(member) = members.find(&id) {
             return Ok(Subject::Member(member.clone()));
         }
-        if servers.contains(&id.as_str()) {
-            return Ok(Subject::Server(id));
+        if let Some((_, document)) = servers.iter().find(|(server, _)| *server == id.as_str()) {
+            return Ok(Subject::Server(id, registered(document)));
         }
         if let Some(entry) = roster.iter().find(|entry| entry.id == id) {
             return Ok(Subject::Away(id, entry.joined));
@@ -77,11 +76,18 @@ pub(super) fn find(
     }
     let mut known: Vec<String> = members.iter().map(|member| member.id.to_string()).collect();
     known.extend(roster.iter().map(|entry| entry.id.to_string()));
-    known.extend(servers.into_iter().map(str::to_owned));
+    known.extend(servers.iter().map(|(server, _)| (*server).to_owned()));
     known.sort();
     known.dedup();
     let nearest = nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
     Err(NotFound { nearest, known })
+}
+
+/// When a server was registered. One whose record does not say so can be decided about all the same: no removal of an
+/// earlier bearer of its name holds for it.
+fn registered(document: &Value) -> JoinMark {
+    let registered = document.get("registered").and_then(Value::as_u64);
+    registered.map_or(JoinMark::MAX, JoinMark)
 }
 
 /// All documents about nodes.

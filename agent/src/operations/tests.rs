@@ -7,13 +7,14 @@ use basic_balancer::{Admission, Balancer, Endpoint, EndpointId};
 use basic_membership::{
     AnnouncedState, Cluster, Config, GossipKey, Identity, Keyring, MemberState, Metadata,
 };
+use basic_sync::net::Handle;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
 use crate::records::tests::replica;
-use crate::records::{Records, System};
+use crate::records::{Batch, Records, System};
 
 /// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +24,7 @@ struct Node {
     operations: Operations,
     cluster: Cluster,
     records: Records,
+    replica: Handle,
     balancer: Balancer,
     directory: TempDir,
 }
@@ -45,11 +47,12 @@ async fn node() -> Node {
     tokio::spawn(signalling);
     tokio::spawn(apply::keep_applying(cluster.clone(), records.clone()));
     let balancer = Balancer::new(basic_balancer::Config::default());
-    let latch = ConflictLatch::new(cluster.clone(), replica);
+    let latch = ConflictLatch::new(cluster.clone(), replica.clone());
     Node {
         operations: Operations::new(cluster.clone(), records.clone(), balancer.clone(), latch),
         cluster,
         records,
+        replica,
         balancer,
         directory,
     }
@@ -220,6 +223,94 @@ async fn removing_a_server_without_an_agent_deletes_all_that_was_decided_about_i
         .all::<serde_json::Value>(System::Members)
         .unwrap();
     assert_eq!(left, [("s10/server".to_owned(), json!({}))]);
+}
+
+#[tokio::test]
+async fn a_removal_of_an_earlier_node_of_the_name_is_not_about_the_server() {
+    let node = node().await;
+    let registered = json!({ "address": "10.0.0.9:80", "registered": 8 });
+    let removal = json!({ "joined": 7 });
+    for (key, document) in [("s1/server", &registered), ("s1/removed", &removal)] {
+        let put = node.records.put(System::Members, key, document);
+        put.await.unwrap();
+    }
+    let drained = node.decide("s1", Action::Drain).await.unwrap();
+    assert!(drained.decision.drain && !drained.decision.removed);
+    node.decide("s1", Action::Remove).await.unwrap();
+    let left = node.records.all::<serde_json::Value>(System::Members);
+    assert_eq!(left.unwrap(), [("s1/removed".to_owned(), removal)]);
+}
+
+#[tokio::test]
+async fn a_request_to_leave_is_on_record() {
+    let node = node().await;
+    node.operations.record_leave(&actor()).await;
+    let entries = node.operations.audit().newest(Some("n1"), 2).unwrap();
+    let [entry] = entries.as_slice() else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(entry.action, "leave");
+    assert_eq!(entry.order.by, "liang");
+    assert_eq!(entry.order.from, "127.0.0.1");
+    assert_eq!(entry.before["state"], "active");
+    assert_eq!(entry.after["state"], "leaving");
+}
+
+#[tokio::test]
+async fn a_node_goes_on_after_a_conflict_only_if_that_is_on_record() {
+    let node = node().await;
+    let latch = node.operations.latch();
+    let [own, rival] = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| address.parse().unwrap());
+    latch.close(own, rival);
+    assert!(node.replica.writes_refused().is_some());
+    assert!(node.decide("n1", Action::Revive).await.unwrap().changed);
+    assert_eq!(node.audited(), ["revive"]);
+    assert_eq!(
+        (latch.closed(), node.replica.writes_refused()),
+        (None, None)
+    );
+
+    latch.close(own, rival);
+    node.replica.end_writes();
+    let refused = node.decide("n1", Action::Revive).await.unwrap_err();
+    assert!(matches!(refused, OperationError::Record(_)), "{refused}");
+    assert_eq!(latch.closed().unwrap().rival, rival);
+    assert!(node.replica.writes_refused().is_some());
+}
+
+#[tokio::test]
+async fn what_was_lifted_elsewhere_meanwhile_is_recorded_only_with_what_else_was_decided() {
+    let node = node().await;
+    let audit = node.operations.audit();
+    let entry = AuditEntry {
+        action: "revive".to_owned(),
+        node: "n1".to_owned(),
+        order: audit.order(&actor()),
+        before: json!(null),
+        after: json!(null),
+    };
+    let gone = || Batch::default().delete(System::Members, "n1/fail").unwrap();
+    let record = node.operations.record(gone(), &entry, false);
+    assert!(!record.await.unwrap());
+    assert_eq!(node.audited(), [""; 0]);
+    let record = node.operations.record(gone(), &entry, true);
+    assert!(record.await.unwrap());
+    assert_eq!(node.audited(), ["revive"]);
+}
+
+#[tokio::test]
+async fn the_latch_and_the_replica_say_the_same_however_opening_and_closing_meet() {
+    let node = node().await;
+    let (latch, replica) = (node.operations.latch().clone(), node.replica.clone());
+    let [own, rival] = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| address.parse().unwrap());
+    for _ in 0..500 {
+        latch.close(own, rival);
+        std::thread::scope(|scope| {
+            scope.spawn(|| latch.open());
+            scope.spawn(|| latch.close(own, rival));
+        });
+        assert_eq!(latch.closed().is_some(), replica.writes_refused().is_some());
+    }
 }
 
 #[tokio::test]

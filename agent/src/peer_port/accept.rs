@@ -184,7 +184,8 @@ impl Reception {
 
     async fn admit(&self, tcp: TcpStream, address: SocketAddr) -> Result<(), Refusal> {
         stream::configure(&tcp).map_err(Refusal::of)?;
-        let config = self.credentials.current().server_config(&self.protocols);
+        let current = self.credentials.current();
+        let config = current.server_config(&self.protocols);
         let accepted = TlsAcceptor::from(config).accept(tcp).await;
         let tls = accepted.map_err(Refusal::of)?;
         let session = tls.get_ref().1;
@@ -197,7 +198,7 @@ impl Reception {
             .ok_or(Refusal::NoCommonProtocol)?;
         let place = self.places.clone().try_acquire_owned();
         let place = place.map_err(|_| Refusal::Full(self.limits.connections_max))?;
-        let stream = PeerStream::new(tls, Some(place));
+        let stream = PeerStream::new(tls, current.generation(), Some(place));
         queue
             .try_send(Incoming {
                 stream,

@@ -207,7 +207,7 @@ impl Shared {
         if session.alpn_protocol() != Some(protocol.alpn().as_bytes()) {
             return Err(Refusal::NoCommonProtocol);
         }
-        Ok((PeerStream::new(tls, None), peer))
+        Ok((PeerStream::new(tls, current.generation(), None), peer))
     }
 
     fn explain(&self, refusal: Refusal, address: SocketAddr, protocol: Protocol) -> ConnectError {

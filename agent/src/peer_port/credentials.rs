@@ -4,13 +4,15 @@
 //! Two sources: certificates derived from the installed secrets, one for each,
 //! or one given by files. Either gives both TLS configurations. They are swapped
 //! as a whole: connections that are open, and handshakes under way, keep what
-//! they began with. TLS 1.3 only, both sides verify, and no session is resumed,
+//! they began with, until a key is retired: that ends them all ([`Generation`]),
+//! because nobody knows which of them come from a peer that has only that key. TLS 1.3 only, both sides verify, and no session is resumed,
 //! so that every connection proves its peer anew.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use basic_membership::KeyId;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
@@ -21,6 +23,7 @@ use thiserror::Error;
 
 use super::certificate_files::{CertificateFileError, CertificateFiles, GivenCertificate};
 use super::certificates::Derived;
+use super::generation::Generation;
 use super::handshake::NameRefusal;
 use super::name::{AgentUri, Naming, PeerName};
 use super::protocol::Protocol;
@@ -72,14 +75,25 @@ impl Credentials {
     }
 
     /// Puts other keys in the place of the present ones, for connections from now
-    /// on. Certificates that came from files stay as they are.
+    /// on. Where one of the present keys is not among them, all that are open end.
+    /// Certificates that came from files stay as they are, and so do connections:
+    /// keys let nobody in then.
     ///
     /// # Errors
     /// [`CredentialsError`]; the present keys stay in force.
     pub fn replace_keys(&self, keys: &[PeerKeys]) -> Result<(), CredentialsError> {
         if self.shared.naming == Naming::Uri {
-            let tls = Tls::derived(keys, &self.shared.identity)?;
-            self.shared.current.store(Arc::new(tls));
+            let present = self.shared.current.load_full();
+            let mut tls = Tls::derived(keys, &self.shared.identity)?;
+            let is_kept = |id: &KeyId| tls.keys.contains(id);
+            if present.keys.iter().all(is_kept) {
+                tls.generation = present.generation.clone();
+                self.shared.current.store(Arc::new(tls));
+            } else {
+                // A handshake that begins in between has the new keys; one that is under way ends with the old.
+                self.shared.current.store(Arc::new(tls));
+                present.generation.end();
+            }
         }
         Ok(())
     }
@@ -89,7 +103,8 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`]; the present certificate stays in force.
     pub(super) fn replace_files(&self, files: &CertificateFiles) -> Result<(), CredentialsError> {
-        let tls = Tls::given(files.load(&self.shared.identity)?)?;
+        let mut tls = Tls::given(files.load(&self.shared.identity)?)?;
+        tls.generation = self.shared.current.load().generation.clone();
         self.shared.current.store(Arc::new(tls));
         Ok(())
     }
@@ -170,6 +185,9 @@ pub(super) struct Tls {
     server: ServerConfig,
     client: ClientConfig,
     server_name: ServerName<'static>,
+    /// The keys that it is made of; none where files are.
+    keys: Vec<KeyId>,
+    generation: Generation,
 }
 
 impl Tls {
@@ -190,6 +208,11 @@ impl Tls {
     /// The server name that a client sends.
     pub(super) fn server_name(&self) -> ServerName<'static> {
         self.server_name.clone()
+    }
+
+    /// The connections that are made by these, and by those that differ by further keys only.
+    pub(super) fn generation(&self) -> &Generation {
+        &self.generation
     }
 
     fn derived(keys: &[PeerKeys], identity: &AgentUri) -> Result<Tls, CredentialsError> {
@@ -213,7 +236,9 @@ impl Tls {
             return Err(CredentialsError::NoKey);
         }
         let preferred = candidates.remove(0);
-        Tls::new(Candidates::new(preferred, candidates), roots, provider)
+        let ids = keys.iter().map(PeerKeys::id).collect();
+        let tls = Tls::new(Candidates::new(preferred, candidates), roots, provider)?;
+        Ok(Tls { keys: ids, ..tls })
     }
 
     fn given(given: GivenCertificate) -> Result<Tls, CredentialsError> {
@@ -256,6 +281,8 @@ impl Tls {
             server,
             client,
             server_name,
+            keys: Vec::new(),
+            generation: Generation::begin(),
         })
     }
 }

@@ -18,6 +18,7 @@ mod certificate_files;
 mod certificates;
 mod connect;
 mod credentials;
+mod generation;
 mod handshake;
 pub mod large_frames;
 mod name;

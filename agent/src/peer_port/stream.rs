@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsStream;
 
+use super::generation::{Ended, Generation};
+
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -21,9 +23,13 @@ const KEEPALIVE_RETRIES: u32 = 3;
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(25);
 
 /// A stream of bytes to a peer that has proved who it is. Dropping it closes
-/// the connection and gives back its place under the listener's cap.
+/// the connection and gives back its place under the listener's cap. When a key
+/// is retired it ends with an error, so that the peer proves itself anew.
 pub struct PeerStream {
     tls: TlsStream<TcpStream>,
+    /// Reading and writing may be two tasks, each of which has to be woken.
+    ended_reading: Ended,
+    ended_writing: Ended,
     /// An incoming connection's place; outgoing ones are bounded by who asks.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -31,10 +37,13 @@ pub struct PeerStream {
 impl PeerStream {
     pub(super) fn new(
         tls: impl Into<TlsStream<TcpStream>>,
+        generation: &Generation,
         place: Option<OwnedSemaphorePermit>,
     ) -> PeerStream {
         PeerStream {
             tls: tls.into(),
+            ended_reading: generation.ended(),
+            ended_writing: generation.ended(),
             _place: place,
         }
     }
@@ -52,6 +61,9 @@ impl AsyncRead for PeerStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.ended_reading.poll(cx).is_ready() {
+            return Poll::Ready(Err(key_retired()));
+        }
         Pin::new(&mut self.tls).poll_read(cx, buf)
     }
 }
@@ -62,6 +74,9 @@ impl AsyncWrite for PeerStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.ended_writing.poll(cx).is_ready() {
+            return Poll::Ready(Err(key_retired()));
+        }
         Pin::new(&mut self.tls).poll_write(cx, buf)
     }
 
@@ -70,6 +85,9 @@ impl AsyncWrite for PeerStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.ended_writing.poll(cx).is_ready() {
+            return Poll::Ready(Err(key_retired()));
+        }
         Pin::new(&mut self.tls).poll_write_vectored(cx, bufs)
     }
 
@@ -78,12 +96,22 @@ impl AsyncWrite for PeerStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended_writing.poll(cx).is_ready() {
+            return Poll::Ready(Err(key_retired()));
+        }
         Pin::new(&mut self.tls).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tls).poll_shutdown(cx)
     }
+}
+
+fn key_retired() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        "a key was retired, so that every peer has to connect anew",
+    )
 }
 
 /// Sets what every connection of the peer port wants of the kernel: no delay

@@ -298,21 +298,33 @@ async fn agents_with_any_secret_in_common_meet_whichever_each_has_in_use() {
 }
 
 #[tokio::test]
-async fn a_rotation_cuts_no_open_connection_and_counts_from_the_next_one_on() {
+async fn a_rotation_cuts_no_open_connection_until_the_old_key_is_retired() {
     let (b, mut queue) = serving(Protocol::Sync);
     let a = Setup::default().start();
     let connection = a.connector.connect(b.address, Protocol::Sync).await;
     let (mut at_a, _) = connection.expect("a connection");
     let mut incoming = soon(queue.recv()).await.expect("a connection");
 
-    let new = PeerKeys::derive(b"the next secret");
-    b.credentials
-        .replace_keys(std::slice::from_ref(&new))
-        .expect("a key");
+    let (old, new) = (
+        PeerKeys::derive(SECRET.as_bytes()),
+        PeerKeys::derive(b"the next secret"),
+    );
+    let both = [new, old];
+    b.credentials.replace_keys(&both).expect("two keys");
     at_a.write_all(b"!").await.expect("still open");
     at_a.flush().await.expect("still open");
     let byte = soon(incoming.stream.read_u8()).await;
     assert_eq!(byte.expect("still open"), b'!');
+
+    let reading = tokio::spawn(async move { incoming.stream.read_u8().await });
+    let [new, _] = both;
+    b.credentials
+        .replace_keys(std::slice::from_ref(&new))
+        .expect("a key");
+    let error = soon(reading).await.expect("no panic");
+    let error = error.expect_err("ended by the retirement");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
+    soon(at_a.read_u8()).await.expect_err("cut off");
     let error = a.connector.connect(b.address, Protocol::Sync).await;
     let error = error.expect_err("its only key is retired there");
     assert!(
@@ -322,7 +334,11 @@ async fn a_rotation_cuts_no_open_connection_and_counts_from_the_next_one_on() {
 
     a.credentials.replace_keys(&[new]).expect("a key");
     let connected = a.connector.connect(b.address, Protocol::Sync).await;
-    connected.expect("the same key again");
+    let (mut at_a, _) = connected.expect("the same key again");
+    let mut incoming = soon(queue.recv()).await.expect("a connection");
+    at_a.write_all(b"?").await.expect("open");
+    at_a.flush().await.expect("open");
+    assert_eq!(soon(incoming.stream.read_u8()).await.expect("open"), b'?');
 }
 
 #[tokio::test]

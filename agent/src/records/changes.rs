@@ -17,6 +17,10 @@ use super::System;
 /// Pause before the feed is read again after the store has failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 
+/// Pause between two looks at the feed. A decision that is noticed a blink later does no harm; a look for each commit of a
+/// busy store would cost its clients.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Wakes whenever a collection has changed.
 #[derive(Debug)]
 pub struct Changes {
@@ -50,12 +54,13 @@ impl Signals {
     }
 
     fn sender(&self, system: System) -> &watch::Sender<u64> {
-        let [members, audit, keys, probes] = &self.0;
+        let [members, audit, keys, probes, probers] = &self.0;
         match system {
             System::Members => members,
             System::Audit => audit,
             System::Keys => keys,
             System::Probes => probes,
+            System::Probers => probers,
         }
     }
 
@@ -110,5 +115,6 @@ async fn follow(mut watch: basic_sync::net::Watch, signals: &Signals) -> WatchEr
                 signals.send(system);
             }
         }
+        sleep(LOOK_PAUSE).await;
     }
 }

@@ -49,6 +49,8 @@ pub enum System {
     Keys,
     /// What probes of servers without an agent have found.
     Probes,
+    /// Which agents can write what their probes find.
+    Probers,
 }
 
 /// A record could not be read or written.
@@ -95,7 +97,13 @@ pub struct Records {
 
 impl System {
     /// All of them.
-    pub const ALL: [System; 4] = [Self::Members, Self::Audit, Self::Keys, Self::Probes];
+    pub const ALL: [System; 5] = [
+        Self::Members,
+        Self::Audit,
+        Self::Keys,
+        Self::Probes,
+        Self::Probers,
+    ];
 
     /// The name of the collection.
     pub fn name(self) -> &'static str {
@@ -104,6 +112,7 @@ impl System {
             Self::Audit => "agent.audit",
             Self::Keys => "agent.keys",
             Self::Probes => "agent.probes",
+            Self::Probers => "agent.probers",
         }
     }
 

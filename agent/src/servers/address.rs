@@ -1,14 +1,21 @@
 //! Where a server without an agent may be.
 //!
 //! Every proxy sends its clients' requests there, so an address is refused that no server has (unspecified,
-//! multicast, broadcast), that is the machine's own link (169.254.169.254 hands out credentials in many clouds), or
-//! that is another machine for every agent (loopback, unless all agents are on it). A port of an agent would send
-//! requests round in a circle, and the app of an agent is in the cluster already. Pure; an address is judged when it is
+//! multicast, broadcast), that is of the machine's own link, where a cloud hands out the machine's credentials
+//! ([`CLOUD_METADATA`]), or that is another machine for every agent (loopback, unless all agents are on it). A port of
+//! an agent would send requests round in a circle, and the app of an agent is in the cluster already. Pure; an address is judged when it is
 //! registered, and again whenever its name has been resolved.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use basic_membership::{Member, NodeId};
+
+/// Where clouds hand out what belongs to a machine, its credentials among it, outside the link-local addresses: Amazon
+/// EC2 over IPv6, Alibaba Cloud.
+pub const CLOUD_METADATA: [IpAddr; 2] = [
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+];
 
 /// Why a server cannot be at an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +31,9 @@ pub enum AddressFault {
         "{0} is a link-local address, which is another one on every link; give one that is routed"
     )]
     LinkLocal(IpAddr),
+    /// It is one of [`CLOUD_METADATA`].
+    #[error("{0} is where a cloud hands out a machine's credentials; give the address of a server")]
+    CloudMetadata(IpAddr),
     /// It is loopback, and not all agents are on that host.
     #[error(
         "{ip} is another machine for the agent of {node}, which is at {host}; give an address that every agent reaches"
@@ -119,6 +129,8 @@ fn judge_ip(ip: IpAddr) -> Result<(), AddressFault> {
         Err(AddressFault::Many(ip))
     } else if link_local {
         Err(AddressFault::LinkLocal(ip))
+    } else if CLOUD_METADATA.contains(&ip) {
+        Err(AddressFault::CloudMetadata(ip))
     } else {
         Ok(())
     }
@@ -189,6 +201,9 @@ mod tests {
             ("169.254.169.254:80", "link-local"),
             ("[::ffff:169.254.169.254]:80", "link-local"),
             ("[fe80::1]:80", "link-local"),
+            ("[fd00:ec2::254]:80", "credentials"),
+            ("100.100.100.200:80", "credentials"),
+            ("[::ffff:100.100.100.200]:80", "credentials"),
             ("127.0.0.1:8080", "another machine for the agent of n1"),
             ("[::1]:8080", "another machine for the agent of n1"),
             ("10.0.0.2:9400", "the peer port of the agent of n2"),
@@ -198,7 +213,12 @@ mod tests {
             let fault = judged(target, &members).unwrap_err();
             assert!(fault.contains(expected), "{target}: {fault}");
         }
-        for target in ["10.0.0.2:80", "10.0.0.9:9400", "[fd00::9]:80"] {
+        for target in [
+            "10.0.0.2:80",
+            "10.0.0.9:9400",
+            "[fd00::9]:80",
+            "100.100.100.1:80",
+        ] {
             assert_eq!(judged(target, &members), Ok(()), "{target}");
         }
     }

@@ -9,13 +9,15 @@
 //! - [`request`]: what is asked for, in either of its two shapes. [`registration`]: what is registered, checked.
 //! - [`address`]: where a server may be. [`preflight`]: what answers there already.
 //! - [`server`]: a server as its records make it, and the states it goes through.
-//! - [`owner`]: which agent probes which server. [`prober`]: doing so. [`verdict`]: what was found.
+//! - [`owner`]: which agent probes which server. `attendance`: which can publish what it finds. [`prober`]: doing so.
+//!   [`verdict`]: what was found.
 //!
 //! What is wrong with a request is told before anything is stored. A record of a newer agent that is not understood
-//! has no effect. A server whose owner dies is probed by the next one; until that has its own finding, the last
+//! has no effect. A server whose owner dies, or can no longer write, is probed by the next one; until that has its own finding, the last
 //! verdict stands.
 
 pub mod address;
+mod attendance;
 pub mod owner;
 mod preflight;
 pub mod prober;

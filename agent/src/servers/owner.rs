@@ -7,12 +7,31 @@
 
 use basic_membership::{MemberState, Members, NodeId};
 
-/// The owner of a server among the agents that take traffic; `None` while there is none.
-pub fn of<'m>(server: &NodeId, members: &'m Members) -> Option<&'m NodeId> {
+/// The owner of a server among the agents that take traffic and are able to publish what they find. Where none is, as
+/// if all were: the owner is then the first that is able again. `None` while no agent takes traffic.
+pub fn of<'m>(
+    server: &NodeId,
+    members: &'m Members,
+    is_able: impl Fn(&NodeId) -> bool,
+) -> Option<&'m NodeId> {
+    first_able(server, || agents(members), is_able)
+}
+
+/// The agents that may own servers.
+pub fn agents(members: &Members) -> impl Iterator<Item = &NodeId> {
     // An agent that is in doubt keeps what it has: changing owners back and forth gains nothing.
-    let able = |state| matches!(state, MemberState::Active | MemberState::Suspect);
-    let agents = members.iter().filter(|member| able(member.state));
-    winner(server, agents.map(|member| &member.id))
+    let attends = |state| matches!(state, MemberState::Active | MemberState::Suspect);
+    let agents = members.iter().filter(move |member| attends(member.state));
+    agents.map(|member| &member.id)
+}
+
+fn first_able<'a, A: Iterator<Item = &'a NodeId>>(
+    server: &NodeId,
+    agents: impl Fn() -> A,
+    is_able: impl Fn(&NodeId) -> bool,
+) -> Option<&'a NodeId> {
+    let able = agents().filter(|agent| is_able(agent));
+    winner(server, able).or_else(|| winner(server, agents()))
 }
 
 fn winner<'a>(server: &NodeId, agents: impl IntoIterator<Item = &'a NodeId>) -> Option<&'a NodeId> {
@@ -47,6 +66,18 @@ mod tests {
     #[test]
     fn without_agents_there_is_no_owner() {
         assert_eq!(winner(&"s1".parse().unwrap(), []), None);
+    }
+
+    #[test]
+    fn an_agent_that_cannot_publish_owns_nothing_unless_none_can() {
+        let agents = ids("n", 3);
+        for server in ids("s", 30) {
+            let first = first_able(&server, || agents.iter(), |_| true).unwrap();
+            let next = first_able(&server, || agents.iter(), |agent| agent != first);
+            assert!(next.is_some_and(|next| next != first), "{server}");
+            let of_none = first_able(&server, || agents.iter(), |_| false);
+            assert_eq!(of_none, Some(first));
+        }
     }
 
     #[test]

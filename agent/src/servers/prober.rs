@@ -2,9 +2,9 @@
 //!
 //! In: the servers, the members, names as they resolve. Out: verdicts in `agent.probes`, one document a server, for
 //! every agent to go by. An agent that becomes the owner of a server begins to ask at once and writes its first
-//! verdict over the last owner's; one that is no longer the owner stops asking and leaves the verdict where it is. A
-//! server whose name does not resolve, or leads where no server may be, is not well, for that reason. A verdict that
-//! cannot be written is written as soon as it can be.
+//! verdict over the last owner's; one that is no longer the owner stops asking and leaves the verdict where it is. An
+//! agent that cannot write is passed over as an owner. A server whose name does not resolve, or leads where no server
+//! may be, is not well, for that reason. A verdict that cannot be written is written as soon as it can be.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,10 +14,11 @@ use basic_balancer::probe::{AppHealth, AppState, Probe, ProbeConfig};
 use basic_membership::{Cluster, Members, NodeId};
 use http::uri::PathAndQuery;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::address::AddressFault;
+use super::attendance::{self, Attendance, Sign};
 use super::owner;
 use super::registry::{self, Registry};
 use super::server::{Server, Servers};
@@ -28,6 +29,8 @@ use crate::records::{RecordError, Records, System};
 /// How often the published verdict is compared with what was found. It bounds how long another's outdated verdict
 /// stands, and how often two agents that both believe to be the owner can write.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked at which agents can write.
+const ATTENDANCE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How servers are asked.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,13 @@ pub struct Pace {
 /// Probes for as long as the agent runs.
 pub async fn run(registry: Registry, cluster: Cluster, pace: Pace) {
     let own = cluster.identity().id.clone();
+    let records = registry.records().clone();
+    // Apart from the probing, which must not wait for a disk.
+    let giving_signs = attendance::give_signs(records, own.clone(), registry.watch());
+    tokio::join!(giving_signs, probe(registry, cluster, own, pace));
+}
+
+async fn probe(registry: Registry, cluster: Cluster, own: NodeId, pace: Pace) {
     let mut servers = registry.watch();
     let mut members = cluster.watch();
     let mut prober = Prober {
@@ -49,17 +59,22 @@ pub async fn run(registry: Registry, cluster: Cluster, pace: Pace) {
         own,
         pace,
         names: Names::default(),
+        attendance: Attendance::default(),
         attending: HashMap::new(),
         tasks: JoinSet::new(),
     };
+    let mut look = interval(ATTENDANCE_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let known = servers.borrow_and_update().clone();
         let seen = members.borrow_and_update().clone();
+        prober.look_for_signs(&known, &seen);
         prober.attend_to_own(&known, &seen);
         tokio::select! {
             Ok(()) = servers.changed() => prober.forget_unregistered(&seen).await,
             Ok(()) = members.changed() => {}
             () = prober.names.resolved() => {}
+            _ = look.tick() => {}
             Some(_) = prober.tasks.join_next() => {}
         }
     }
@@ -71,6 +86,7 @@ struct Prober {
     own: NodeId,
     pace: Pace,
     names: Names,
+    attendance: Attendance,
     attending: HashMap<NodeId, (Duty, AbortHandle)>,
     tasks: JoinSet<()>,
 }
@@ -87,11 +103,33 @@ struct Duty {
 }
 
 impl Prober {
+    /// Sees which agents can write. While there are no servers nobody gives signs, and nobody misses any.
+    fn look_for_signs(&mut self, servers: &Servers, members: &Members) {
+        if servers.is_empty() {
+            self.attendance = Attendance::default();
+            return;
+        }
+        match self.records.all::<Sign>(System::Probers) {
+            Ok(signs) => {
+                let agents = owner::agents(members);
+                self.attendance.observe(agents, &signs, Instant::now());
+            }
+            Err(error) => warn!(%error, "it cannot be read which agents can write"),
+        }
+    }
+
+    /// Whether this agent has to attend to the server.
+    fn owns(&self, server: &NodeId, members: &Members) -> bool {
+        let now = Instant::now();
+        let is_able = |agent: &NodeId| self.attendance.is_able(agent, now);
+        owner::of(server, members, is_able) == Some(&self.own)
+    }
+
     /// Begins with what is new among this agent's own servers, and ends what no longer is.
     fn attend_to_own(&mut self, servers: &Servers, members: &Members) {
         let own = servers.iter().filter(|server| {
             // A node with an agent that has taken the name meanwhile keeps it.
-            members.find(&server.id).is_none() && owner::of(&server.id, members) == Some(&self.own)
+            members.find(&server.id).is_none() && self.owns(&server.id, members)
         });
         let own: Vec<&Server> = own.collect();
         let mut duties: HashMap<NodeId, Duty> = HashMap::new();
@@ -140,7 +178,7 @@ impl Prober {
         let ids = verdicts
             .iter()
             .filter_map(|(key, _)| key.parse::<NodeId>().ok());
-        for id in ids.filter(|id| owner::of(id, members) == Some(&self.own)) {
+        for id in ids.filter(|id| self.owns(id, members)) {
             if !self.registry.is_registered(&id)? {
                 self.records.delete(System::Probes, id.as_str()).await?;
             }

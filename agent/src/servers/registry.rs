@@ -23,7 +23,7 @@ use super::server::{Server, Servers};
 use super::verdict::Verdict;
 use crate::config::HostPort;
 use crate::names::resolve;
-use crate::operations::decision;
+use crate::operations::decision::{self, Kind};
 use crate::operations::{Actor, AuditEntry, AuditLog};
 use crate::records::{Batch, RecordError, Records, System};
 
@@ -61,6 +61,14 @@ pub enum RegisterError {
         known: HostPort,
         /// Where it is to be.
         wanted: HostPort,
+    },
+    /// What is registered under that id is not understood, so it is not known what would be overwritten.
+    #[error(
+        "what is registered as {id} is not understood by this agent; a newer one may have written it"
+    )]
+    Unintelligible {
+        /// The id.
+        id: NodeId,
     },
     /// Another server is there.
     #[error("{address} is registered as {id}, and a server needs only one name")]
@@ -157,7 +165,9 @@ impl Registry {
     }
 
     /// Registers a server, or changes its registration; what is registered so already stays as it is. A server moves
-    /// to another address only if `replace` says so. Returns when it is on disk here, with its audit record.
+    /// to another address, and a record that is not understood is overwritten, only if `replace` says so. A removal of
+    /// a node with an agent that had the id stays in force for that node. Returns when it is on disk here, with its
+    /// audit record.
     ///
     /// # Errors
     /// [`RegisterError`].
@@ -178,24 +188,33 @@ impl Registry {
         let documents = self.records.all::<Value>(System::Members)?;
         let known = registrations(&documents);
         let before = known.iter().find(|(known, ..)| *known == id);
-        if before.is_none_or(|(_, before, _)| *before != registration) {
+        let stored = document(&documents, &key(&id));
+        if stored.is_some() && before.is_none() && !replace {
+            return Err(RegisterError::Unintelligible { id });
+        }
+        let removal = Kind::Removed.key(&id);
+        let removed = document(&documents, &removal).and_then(removal_mark);
+        let is_new = before.is_none_or(|(_, before, at)| {
+            *before != registration || removed.is_some_and(|removed| *at <= removed)
+        });
+        if is_new {
             self.check(&id, &registration, replace, members, &known)
                 .await?;
-            let record = Record::new(&registration, registered(before, &registration));
+            let record = Record::new(&registration, registered(before, &registration, removed));
             let entry = AuditEntry {
                 action: "register".to_owned(),
                 node: id.to_string(),
                 order: audit.order(actor),
-                before: before.map_or(Value::Null, |(_, before, at)| {
-                    json!(Record::new(before, *at))
-                }),
+                before: stored.cloned().unwrap_or_default(),
                 after: json!(record),
             };
             let mut batch = Batch::default().put(System::Members, &key(&id), &record)?;
-            if before.is_none() {
-                // What was decided about an earlier bearer of the name does not hold for this one.
+            if stored.is_none() {
+                // What was decided about an earlier bearer of the name does not hold for this one. A removal does not
+                // anyway, by its date; it keeps the earlier bearer out.
                 let prefix = format!("{id}/");
-                for (key, _) in documents.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+                let about = documents.iter().filter(|(key, _)| key.starts_with(&prefix));
+                for (key, _) in about.filter(|(key, _)| *key != removal) {
                     batch = batch
                         .delete(System::Members, key)
                         .map_err(RecordError::from)?;
@@ -203,7 +222,7 @@ impl Registry {
             }
             audit.write(batch, &entry).await?;
         }
-        let created = before.is_none();
+        let created = stored.is_none();
         let servers = self.refresh()?;
         let server = servers.find(&id).cloned();
         let server = server.unwrap_or_else(|| Server::new(id, registration, JoinMark::default()));
@@ -339,15 +358,34 @@ fn assemble(
     registrations.iter().map(server).collect()
 }
 
-/// The date of a registration: now, or that of the last one if the server stays where it was.
+fn document<'d>(documents: &'d [(String, Value)], key: &str) -> Option<&'d Value> {
+    let found = documents.iter().find(|(known, _)| known == key);
+    found.map(|(_, document)| document)
+}
+
+/// The date of a registration: now, or that of the last one if the server stays where it was. A removal of an earlier
+/// bearer of the name, dated by the clock of that one, always comes before it.
 fn registered(
     before: Option<&(NodeId, Registration, JoinMark)>,
     registration: &Registration,
+    removed: Option<JoinMark>,
 ) -> JoinMark {
+    let stays = |before: &Registration, at: &JoinMark| {
+        before.address == registration.address && removed.is_none_or(|removed| removed < *at)
+    };
     match before {
-        Some((_, before, at)) if before.address == registration.address => *at,
-        _ => JoinMark(super::verdict::millis(SystemTime::now()).min(JoinMark::MAX.0)),
+        Some((_, before, at)) if stays(before, at) => *at,
+        _ => {
+            let after = removed.map_or(0, |removed| removed.0.saturating_add(1));
+            let now = super::verdict::millis(SystemTime::now());
+            JoinMark(now.max(after).min(JoinMark::MAX.0))
+        }
     }
+}
+
+/// What a removal holds up to.
+fn removal_mark(document: &Value) -> Option<JoinMark> {
+    document.get("joined")?.as_u64().map(JoinMark)
 }
 
 #[cfg(test)]

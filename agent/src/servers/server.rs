@@ -14,8 +14,8 @@
 //!                      └────────┘                      └─────────────┘
 //! ```
 //!
-//! An operator's `fail` makes it `failed` and `remove` makes it `removed`, from any state, until taken back; to
-//! register it anew takes a removal back. While there is no verdict on its present address it is `joining` and takes
+//! An operator's `fail` makes it `failed`, from any state, until taken back. A removal of its id that is not older than
+//! its registration makes it `removed` until it is registered anew; one of a node that had the id before does not. While there is no verdict on its present address it is `joining` and takes
 //! no requests. Pure.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

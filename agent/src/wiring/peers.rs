@@ -71,8 +71,7 @@ struct Outgoing(LargeFrames);
 
 impl basic_membership::LargeFrames for Outgoing {
     fn send(&self, to: SocketAddr, frame: Bytes) -> Result<(), LargeFrameError> {
-        self.0.send(to, frame);
-        Ok(())
+        self.0.send(to, frame)
     }
 }
 

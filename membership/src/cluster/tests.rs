@@ -22,6 +22,7 @@ use crate::transport::sealed::Envelope;
 
 mod contested;
 mod leaving;
+mod outrun;
 mod removal;
 mod roster;
 
@@ -71,10 +72,14 @@ impl Plan {
     }
 
     async fn join(self) -> Node {
+        self.join_at(SystemTime::now()).await
+    }
+
+    /// Joins when its clock says `now`.
+    async fn join_at(self, now: SystemTime) -> Node {
         let address = self.address();
         let id = Some(self.id.parse().unwrap());
-        let identity =
-            Identity::load_or_create(self.data_dir.path(), id, SystemTime::now()).unwrap();
+        let identity = Identity::load_or_create(self.data_dir.path(), id, now).unwrap();
         let mut config = Config::new(self.cluster.parse().unwrap(), identity, address);
         config.seeds = self.seeds.iter().map(SocketAddr::to_string).collect();
         config.roster = Some(self.data_dir.path().join("roster.json"));
@@ -174,6 +179,21 @@ async fn stop_all(nodes: impl IntoIterator<Item = Node>) {
     for node in nodes {
         node.cluster.stop().await;
     }
+}
+
+#[tokio::test]
+async fn an_ipv4_address_that_is_written_as_ipv6_is_announced_as_what_it_is() {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    let mapped = (Ipv4Addr::LOCALHOST.to_ipv6_mapped(), address.port());
+    let dir = tempfile::tempdir().unwrap();
+    let identity = Identity::load_or_create(dir.path(), None, SystemTime::now()).unwrap();
+    let config = Config::new("c".parse().unwrap(), identity, mapped.into());
+    let cluster = Cluster::join(config, ring(1), socket, Metadata::new(1), None);
+    let cluster = cluster.await.unwrap();
+    let members = cluster.members();
+    assert_eq!(members.iter().next().unwrap().peer, address);
+    cluster.stop().await;
 }
 
 #[tokio::test]

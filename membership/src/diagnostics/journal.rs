@@ -229,6 +229,7 @@ fn is_worth_a_warning(reason: RejectReason) -> bool {
         | RejectReason::Forged
         | RejectReason::OtherCluster
         | RejectReason::AddressTaken
+        | RejectReason::FormerLife
         | RejectReason::Faulty => true,
         RejectReason::NotGossip | RejectReason::Replayed | RejectReason::Misaddressed => false,
     }

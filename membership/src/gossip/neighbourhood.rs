@@ -17,6 +17,7 @@ use crate::diagnostics::IdentityConflict;
 use crate::diagnostics::journal::Observed;
 use crate::heartbeat::Moment;
 use crate::identity::Incarnation;
+use crate::name::NodeId;
 use crate::transport::endpoint::Endpoint;
 use crate::view::Observation;
 use crate::view::contest::Contests;
@@ -63,12 +64,17 @@ impl Neighbourhood {
             .send_if_modified(|before| std::mem::replace(before, alone) != alone);
         self.note_silent_seeds(observations, seeds, endpoint, now.instant);
         let contested = self.contests.observe(observations, now);
+        let live: HashSet<&NodeId> = observations
+            .iter()
+            .filter(|node| node.live)
+            .map(|node| &node.id)
+            .collect();
         let screen = endpoint.screen();
         Observed {
             silent_seeds: self.silent_seeds.iter().copied().collect(),
             identity_conflict: screen.rival(now.instant),
             contested,
-            clock_offset_median: screen.clock_offset_median(),
+            clock_offset_median: screen.clock_offset_median(|id| live.contains(id)),
             last_inbound: screen.last_inbound(now.instant),
             ..Observed::default()
         }

@@ -1,16 +1,17 @@
 //! A new life of gossip within the same process.
 //!
-//! chitchat is started again when it has ended by itself, which is a panic, and
-//! when a peer holds state of this node that this node never announced. Both
-//! times it goes by a new incarnation, since peers ignore what counts from zero,
-//! and as an heir to what is known: the members stay as they were until they
-//! were heard again or had time to be.
+//! chitchat is started again when it has ended by itself, which is a panic; when
+//! a peer holds state of this node that this node never announced; and when the
+//! others remember a later life of it, and so refuse this one. Each time it goes
+//! by a new incarnation, since peers ignore what counts from zero, and as an heir
+//! to what is known: the members stay as they were until they were heard again or
+//! had time to be.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::protocol::Protocol;
 use super::{Desired, Driver};
@@ -24,22 +25,36 @@ const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
 const RELEARN_TIME: Duration = Duration::from_secs(5);
 
 impl Driver {
-    /// Whether a peer holds state of this node that this node never announced:
-    /// a faulty peer made it up, and others pass it on.
-    pub(super) async fn is_forged(&mut self) -> bool {
+    /// Why this incarnation is of no use, if it is. Either a peer holds state of
+    /// it that this node never announced: a faulty peer made it up, and others pass
+    /// it on; nobody believes the forgery of a life that is over. Or the others have
+    /// heard a later life of this node, and take this one for a recording.
+    pub(super) async fn reason_to_renounce(&mut self) -> Option<&'static str> {
         let rested = self
             .renounced
             .is_none_or(|at| at.elapsed() >= RENOUNCE_INTERVAL);
-        let claim = self.endpoint.screen().newest_claim();
-        rested && claim > self.protocol.own_version().await
+        if !rested {
+            return None;
+        }
+        let (claim, outrun) = {
+            let screen = self.endpoint.screen();
+            (screen.newest_claim(), screen.outrun_by(Instant::now()))
+        };
+        if outrun.is_some() {
+            return Some(
+                "the others remember a later life of this node: its data directory is new, and \
+                 its clock has gone back",
+            );
+        }
+        let forged = claim > self.protocol.own_version().await;
+        forged.then_some("a peer holds state of this node that this node never announced")
     }
 
-    /// Gives up an incarnation whose state was forged. Nobody believes the forgery
-    /// of a life that is over.
-    pub(super) async fn renounce(&mut self) -> Option<()> {
+    /// Gives up an incarnation for that reason.
+    pub(super) async fn renounce(&mut self, reason: &str) -> Option<()> {
         self.renounced = Some(Instant::now());
         self.protocol.end().await;
-        let reason = "a peer holds state of this node that this node never announced";
+        warn!(reason, "this node goes on as a new incarnation");
         self.restart(Some(reason.to_owned())).await
     }
 
@@ -78,7 +93,8 @@ impl Driver {
     }
 
     async fn start_again(&mut self) -> anyhow::Result<Protocol> {
-        self.config.identity.advance(SystemTime::now())?;
+        let former = self.endpoint.screen().outrun_by(Instant::now());
+        self.config.identity.advance(former, SystemTime::now())?;
         let own = self.config.identity.chitchat_id(self.config.advertise);
         self.endpoint.screen().renew(own);
         let mut seeds = self.seeds.addresses.clone();

@@ -16,8 +16,7 @@
 //!
 //! Every key is always there, and none is ever deleted: an absent fact is an
 //! empty value. So gossip needs no tombstones, and a message that carries one
-//! is refused before the library sees it. Agents of release 0.1.0 announce
-//! neither `joined` nor `keys`; they count as joined at zero, with no known key. `format` is written last, and gossip
+//! is refused before the library sees it. `format` is written last, and gossip
 //! delivers a node's keys in the order they were written; therefore a node whose
 //! `format` has arrived is complete.
 
@@ -140,11 +139,10 @@ pub(crate) fn decode<'a>(
         weight: decode_number(field(WEIGHT)?).ok_or(DecodeError { key: WEIGHT })?,
         labels: decode_labels(field(LABELS)?).ok_or(DecodeError { key: LABELS })?,
         replica: optional(field(REPLICA)?),
-        joined: match value(JOINED) {
-            None => JoinMark::default(),
-            Some(text) => JoinMark(decode_number(text).ok_or(DecodeError { key: JOINED })?),
-        },
-        keys: decode_keys(value(KEYS).unwrap_or_default()).ok_or(DecodeError { key: KEYS })?,
+        joined: decode_number(field(JOINED)?)
+            .map(JoinMark)
+            .ok_or(DecodeError { key: JOINED })?,
+        keys: decode_keys(field(KEYS)?).ok_or(DecodeError { key: KEYS })?,
     };
     match check(&metadata) {
         Ok(()) => Ok(Some(metadata)),
@@ -400,11 +398,13 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_announces_neither_join_nor_keys_is_understood() {
-        let mut map = to_map(encode(&Metadata::new(1)).unwrap());
-        map.remove(JOINED);
-        map.remove(KEYS);
-        assert_eq!(decode(lookup(&map)), Ok(Some(Metadata::new(1))));
+    fn a_node_whose_format_has_arrived_must_have_every_key() {
+        let whole = encode(&Metadata::new(1)).unwrap();
+        for (key, _) in whole.iter().filter(|(key, _)| *key != FORMAT) {
+            let mut map = to_map(whole.clone());
+            map.remove(*key);
+            assert_eq!(decode(lookup(&map)), Err(DecodeError { key }));
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! of the roster as it was then; what changes meanwhile goes into the next one.
 //! A change of the set is written at once, at most each [`PAUSE`]; that somebody
 //! was seen again, each [`INTERVAL`]; and the whole once more at the end. A write
-//! that fails is said once, and tried again.
+//! that fails is said once, and tried again. A file that is there and cannot be
+//! read is never written over: this process then keeps its roster in memory.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -56,13 +57,11 @@ impl Keeper {
     }
 
     /// Whether the roster is to be written now; `changed` says that its set
-    /// differs from what was written last. Never while a write is on its way.
+    /// differs from what was written last. Never while a write is on its way, and
+    /// never over a file that could not be read.
     pub(crate) async fn is_due(&mut self, changed: bool, now: Instant) -> bool {
-        if self
-            .running
-            .as_ref()
-            .is_some_and(|task| !task.is_finished())
-        {
+        let running = self.running.as_ref();
+        if self.is_unread() || running.is_some_and(|task| !task.is_finished()) {
             return false;
         }
         self.settle().await;
@@ -86,6 +85,9 @@ impl Keeper {
 
     /// Writes the roster a last time, and waits for it.
     pub(crate) async fn finish(&mut self, roster: Roster, now: Instant) {
+        if self.is_unread() {
+            return;
+        }
         self.settle().await;
         self.begin(roster, now);
         self.settle().await;
@@ -116,6 +118,11 @@ impl Keeper {
             }
             Err(panic) => error!(%panic, "the roster was not written"),
         }
+    }
+
+    /// Whether there is a file whose content nobody here knows.
+    fn is_unread(&self) -> bool {
+        matches!(self.problem, Some(RosterError::Read { .. }))
     }
 
     fn writing_failed(&self) -> bool {
@@ -171,6 +178,21 @@ mod tests {
         assert!(keeper.is_due(true, start + PAUSE).await);
         assert!(!keeper.is_due(false, start + INTERVAL / 2).await);
         assert!(keeper.is_due(false, start + INTERVAL).await);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_not_written_over_and_told_about_to_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("roster.json");
+        // A link to itself: root too fails to read it, and could write over it.
+        std::os::unix::fs::symlink("roster.json", &path).unwrap();
+        let (mut keeper, roster) = Keeper::open(path.clone(), cluster());
+        assert_eq!(roster, Roster::default());
+        let now = Instant::now();
+        assert!(!keeper.is_due(true, now + INTERVAL).await);
+        keeper.finish(known(&["n1"]), now).await;
+        assert!(keeper.problem().unwrap().contains("roster.json"));
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     }
 
     #[tokio::test]

@@ -3,14 +3,15 @@
 //! One JSON object: the format, the cluster, the entries in the order of their
 //! ids, and a checksum over them. It is replaced atomically (temporary file,
 //! fsync, rename, fsync of the directory), with mode 0600. The roster is a cache
-//! of knowledge, so a file that cannot be understood is moved aside and the node
-//! goes on without; it is never overwritten unseen.
+//! of knowledge, so a file that cannot be understood, or belongs to another
+//! cluster, is moved aside and the node goes on without; it is never overwritten
+//! unseen.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -44,17 +45,16 @@ struct Node {
     joined: JoinMark,
     peer: SocketAddr,
     first_seen_ms: u64,
-    last_seen_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_seen_ms: Option<u64>,
     last_state: MemberState,
 }
 
-/// Reads the roster of this cluster; an absent file is an empty roster. The
-/// roster of another cluster, which the data directory belonged to before, is
-/// empty too.
+/// Reads the roster of this cluster; an absent file is an empty roster.
 ///
 /// # Errors
-/// [`RosterError::Read`], and [`RosterError::Damaged`] after the file has been
-/// moved aside.
+/// [`RosterError::Read`], where the file is as it was; [`RosterError::Damaged`]
+/// and [`RosterError::OtherCluster`] after it has been moved aside.
 pub(super) fn load(path: &Path, cluster: &ClusterName) -> Result<Roster, RosterError> {
     let failed = |source| RosterError::Read {
         path: path.to_owned(),
@@ -69,9 +69,17 @@ pub(super) fn load(path: &Path, cluster: &ClusterName) -> Result<Roster, RosterE
     .map_err(failed)?;
     match decode(&bytes) {
         Ok((of, roster)) if of == *cluster => Ok(roster),
-        Ok(_) => Ok(Roster::default()),
+        Ok((of, _)) => {
+            let aside = path.with_extension("json.other-cluster");
+            fs::rename(path, &aside).map_err(failed)?;
+            Err(RosterError::OtherCluster {
+                path: path.to_owned(),
+                aside,
+                of,
+            })
+        }
         Err(what) => {
-            let aside = aside(path);
+            let aside = path.with_extension("json.damaged");
             fs::rename(path, &aside).map_err(failed)?;
             Err(RosterError::Damaged {
                 path: path.to_owned(),
@@ -107,10 +115,6 @@ pub(super) fn save(path: &Path, cluster: &ClusterName, roster: &Roster) -> Resul
         path: path.to_owned(),
         source,
     })
-}
-
-fn aside(path: &Path) -> PathBuf {
-    path.with_extension("json.damaged")
 }
 
 fn encode(cluster: &ClusterName, roster: &Roster) -> io::Result<Vec<u8>> {
@@ -160,7 +164,7 @@ impl Node {
             joined: entry.joined,
             peer: entry.peer,
             first_seen_ms: to_ms(entry.first_seen),
-            last_seen_ms: to_ms(entry.last_seen),
+            last_seen_ms: entry.last_seen.map(to_ms),
             last_state: entry.last_state,
         }
     }
@@ -173,7 +177,10 @@ impl Node {
             joined: self.joined,
             peer: self.peer,
             first_seen: from_ms(self.first_seen_ms)?,
-            last_seen: from_ms(self.last_seen_ms)?,
+            last_seen: match self.last_seen_ms {
+                Some(ms) => Some(from_ms(ms)?),
+                None => None,
+            },
             last_state: self.last_state,
         })
     }

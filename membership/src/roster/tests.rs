@@ -18,7 +18,7 @@ pub(super) fn entry(id: &str, port: u16) -> RosterEntry {
         joined: JoinMark(1),
         peer: ([127, 0, 0, 1], port).into(),
         first_seen: at(1),
-        last_seen: at(1),
+        last_seen: Some(at(1)),
         last_state: MemberState::Active,
     }
 }
@@ -70,7 +70,7 @@ fn who_was_seen_once_stays_when_gossip_has_forgotten_it() {
     assert!(roster.note(&members(vec![dead]), &none, at(3)));
     assert!(!roster.note(&members(Vec::new()), &none, at(4)));
     let entry = roster.iter().next().unwrap();
-    assert_eq!((entry.first_seen, entry.last_seen), (at(1), at(2)));
+    assert_eq!((entry.first_seen, entry.last_seen), (at(1), Some(at(2))));
     assert_eq!(entry.last_state, MemberState::Failed);
 }
 
@@ -93,6 +93,18 @@ fn a_removal_takes_a_node_out_though_it_was_away_and_a_later_join_brings_it_in()
 }
 
 #[test]
+fn who_is_known_by_hearsay_was_never_seen_until_it_is_heard() {
+    let mut roster = Roster::default();
+    let none = Directives::new();
+    let dead = member("n1", 1, MemberState::Failed);
+    roster.note(&members(vec![dead]), &none, at(1));
+    assert_eq!(roster.iter().next().unwrap().last_seen, None);
+    let alive = member("n1", 1, MemberState::Active);
+    roster.note(&members(vec![alive]), &none, at(2));
+    assert_eq!(roster.iter().next().unwrap().last_seen, Some(at(2)));
+}
+
+#[test]
 fn a_doubt_is_not_written_down() {
     let mut roster = known(&["n1"]);
     let suspect = member("n1", 1, MemberState::Suspect);
@@ -104,7 +116,7 @@ fn a_doubt_is_not_written_down() {
 fn a_full_roster_gives_up_the_one_not_seen_for_longest() {
     let name = |n: usize| format!("n{n:04}");
     let entries = (0..ENTRIES_MAX).map(|n| RosterEntry {
-        last_seen: at(if n == 7 { 1 } else { 100 }),
+        last_seen: Some(at(if n == 7 { 1 } else { 100 })),
         ..entry(&name(n), 1)
     });
     let mut roster = Roster::from_entries(entries);

@@ -8,11 +8,12 @@
 //! heard from for [`HEARD_LATELY`] may have another keyring by now: then any
 //! installed key may be the right one, and the caller tries them.
 //!
-//! An address belongs to the node that is heard with it. Another node may take it
-//! over after that long, or at once if its datagrams come from there; a claim
-//! beside the owner is refused, so that a node that advertises the address of
-//! another, by mistake or malice, gets neither its answers nor a say in its keys.
-//! Only authentic frames reach this table, and it is bounded by [`MEMBERS_MAX`].
+//! An address belongs to the node that is heard with it, and a node has one: where
+//! it moves, it leaves the old one behind. Another node may take an address over
+//! once its holder no longer lives, which is the failure detector's to say, or at
+//! once if its datagrams come from there; a claim beside a living holder is
+//! refused, so that a node that advertises the address of another, by mistake or
+//! malice, gets neither its answers nor a say in its keys. Only authentic frames reach this table, and it is bounded by [`MEMBERS_MAX`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use super::inspect::MEMBERS_MAX;
 use super::sealed::PeerKeys;
 use crate::name::NodeId;
 
-/// How long an address counts as its node's after a frame. In a cluster of a
+/// How long the keys of an address are believed after a frame. In a cluster of a
 /// hundred, each node hears each other some twenty times in this time.
 pub(crate) const HEARD_LATELY: Duration = Duration::from_secs(60);
 
@@ -61,6 +62,7 @@ struct Holder {
 
 impl AddressTable {
     /// Notes that `node` advertises `address` in a frame that came from `source`.
+    /// `lives` says of a holder that was last heard then whether it is still alive.
     /// False, and nothing is noted, if the address is another's.
     pub(crate) fn claim(
         &mut self,
@@ -69,15 +71,19 @@ impl AddressTable {
         source: Source,
         keys: PeerKeys,
         now: Instant,
+        lives: impl FnOnce(&NodeId, Instant) -> bool,
     ) -> bool {
         let holder = self.holders.get(&address);
-        let held_by_another = holder.is_some_and(|holder| {
-            holder.node != *node && now.saturating_duration_since(holder.heard) < HEARD_LATELY
-        });
-        if held_by_another && source != Source::Datagram(address) {
+        let other = holder.filter(|holder| holder.node != *node);
+        if source != Source::Datagram(address)
+            && other.is_some_and(|holder| lives(&holder.node, holder.heard))
+        {
             return false;
         }
-        if holder.is_none() && self.holders.len() >= MEMBERS_MAX {
+        if holder.is_none() || other.is_some() {
+            self.holders.retain(|_, holder| holder.node != *node);
+        }
+        if !self.holders.contains_key(&address) && self.holders.len() >= MEMBERS_MAX {
             let oldest = self.holders.iter().min_by_key(|(_, holder)| holder.heard);
             let oldest = oldest.map(|(address, _)| *address);
             oldest.map(|address| self.holders.remove(&address));
@@ -120,6 +126,9 @@ mod tests {
         ([10, 0, 0, 1], port).into()
     }
 
+    /// How long a holder counts as alive in these tests.
+    const LIVES: Duration = Duration::from_secs(6);
+
     fn claim(
         table: &mut AddressTable,
         node: &str,
@@ -129,7 +138,8 @@ mod tests {
         now: Instant,
     ) -> bool {
         let node = node.parse().unwrap();
-        table.claim(address(port), &node, from, keys(seed), now)
+        let lives = |_: &NodeId, heard| now.saturating_duration_since(heard) < LIVES;
+        table.claim(address(port), &node, from, keys(seed), now, lives)
     }
 
     #[test]
@@ -172,8 +182,24 @@ mod tests {
         assert_eq!(table.keys(address(1), now), Some(keys(2)));
         let behind_nat = Source::Datagram(address(77));
         assert!(!claim(&mut table, "n3", 1, behind_nat, 3, now));
-        let later = now + HEARD_LATELY;
-        assert!(claim(&mut table, "n3", 1, behind_nat, 3, later));
+        let connected = Source::Connection(address(1));
+        assert!(!claim(&mut table, "n3", 1, connected, 3, now));
+        assert!(claim(&mut table, "n3", 1, behind_nat, 3, now + LIVES));
+        let later = now + LIVES * 2;
+        assert!(claim(&mut table, "n4", 1, connected, 4, later));
+    }
+
+    #[test]
+    fn a_node_that_moves_leaves_its_address_to_others_at_once() {
+        let mut table = AddressTable::default();
+        let now = Instant::now();
+        let own = |port| Source::Datagram(address(port));
+        assert!(claim(&mut table, "n1", 1, own(1), 1, now));
+        assert!(!claim(&mut table, "n2", 1, own(9), 2, now));
+        assert!(claim(&mut table, "n1", 3, own(3), 1, now));
+        assert_eq!(table.keys(address(1), now), None);
+        assert!(claim(&mut table, "n2", 1, own(9), 2, now));
+        assert_eq!(table.keys(address(3), now), Some(keys(1)));
     }
 
     #[test]
@@ -184,7 +210,8 @@ mod tests {
         for (port, ms) in ports.zip(0..) {
             let now = start + Duration::from_millis(ms);
             let from = Source::Datagram(address(port));
-            assert!(claim(&mut table, "n1", port, from, 1, now));
+            let node = format!("n{port}");
+            assert!(claim(&mut table, &node, port, from, 1, now));
         }
         assert_eq!(table.holders.len(), MEMBERS_MAX);
         assert!(!table.knows(address(1)));

@@ -68,11 +68,24 @@ impl ClockTable {
         median(offsets.iter().copied().collect()).map(ClockOffset)
     }
 
-    /// The median of the offsets of all nodes in the table: how far this node's
-    /// own clock is from that of the cluster, with the sign turned.
-    pub(crate) fn median_offset(&self) -> Option<ClockOffset> {
-        let offsets = self.clocks.keys().filter_map(|node| self.offset(node));
-        median(offsets.map(|offset| offset.0).collect()).map(ClockOffset)
+    /// The median of the clocks of this node and of those that are `live`, minus
+    /// this node's: how far it is from the cluster, with the sign turned. Its own
+    /// clock counts like each other, so that of three nodes whose clocks differ
+    /// only the one that is off finds itself off; where the middle lies between
+    /// two, the one nearer to its own. `None` if no other was measured.
+    pub(crate) fn median_offset(&self, live: impl Fn(&NodeId) -> bool) -> Option<ClockOffset> {
+        let others = self.clocks.keys().filter(|node| live(node));
+        let others = others.filter_map(|node| self.offset(node));
+        let mut offsets: Vec<i64> = others.map(|offset| offset.0).collect();
+        if offsets.is_empty() {
+            return None;
+        }
+        offsets.push(0);
+        offsets.sort_unstable();
+        let middle = [(offsets.len() - 1) / 2, offsets.len() / 2];
+        let middle = middle.iter().filter_map(|place| offsets.get(*place));
+        let nearer = middle.min_by_key(|offset| offset.unsigned_abs());
+        nearer.copied().map(ClockOffset)
     }
 
     /// Forgets the nodes that are not `known`.
@@ -140,13 +153,50 @@ mod tests {
     #[test]
     fn one_wild_clock_does_not_move_the_median_of_all() {
         let mut table = ClockTable::default();
-        assert_eq!(table.median_offset(), None);
-        for (n, clock_ms) in [(1, 10_003), (2, u64::MAX), (3, 10_005)] {
+        assert_eq!(table.median_offset(|_| true), None);
+        for (n, clock_ms) in [(1, 10_003), (2, u64::MAX), (3, 10_005), (4, 10_006)] {
             table.note(&node(n), clock_ms, at(10_000));
         }
-        assert_eq!(table.median_offset(), Some(ClockOffset(5)));
+        assert_eq!(table.median_offset(|_| true), Some(ClockOffset(5)));
         table.retain(|known| *known == node(1));
         assert_eq!(table.offset(&node(3)), None);
+    }
+
+    #[test]
+    fn of_three_nodes_only_the_one_whose_clock_is_off_finds_itself_off() {
+        const HOUR: u64 = 3_600_000;
+        let clocks = [2 * HOUR, 2 * HOUR + 5, HOUR];
+        let seen_by = |own: usize| {
+            let mut table = ClockTable::default();
+            for (n, clock_ms) in clocks.iter().enumerate().filter(|(n, _)| *n != own) {
+                table.note(&node(n), *clock_ms, at(clocks[own]));
+            }
+            table.median_offset(|_| true).unwrap().0
+        };
+        assert_eq!([seen_by(0), seen_by(1), seen_by(2)], [0, -5, 3_600_000]);
+    }
+
+    #[test]
+    fn of_two_nodes_and_of_two_halves_nobody_finds_itself_off() {
+        for theirs in [1_000, 5_000] {
+            let mut table = ClockTable::default();
+            table.note(&node(1), theirs, at(3_000));
+            assert_eq!(table.median_offset(|_| true), Some(ClockOffset(0)));
+            table.note(&node(2), theirs, at(3_000));
+            table.note(&node(3), 3_000, at(3_000));
+            assert_eq!(table.median_offset(|_| true), Some(ClockOffset(0)));
+        }
+    }
+
+    #[test]
+    fn the_clock_of_a_node_that_is_gone_has_no_say() {
+        let mut table = ClockTable::default();
+        for n in 1..=3 {
+            table.note(&node(n), if n == 3 { 5_000 } else { 9_000 }, at(5_000));
+        }
+        let live = |id: &NodeId| *id == node(3);
+        assert_eq!(table.median_offset(live), Some(ClockOffset(0)));
+        assert_eq!(table.median_offset(|_| false), None);
     }
 
     #[test]

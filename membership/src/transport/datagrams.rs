@@ -22,6 +22,15 @@ pub(crate) trait Datagrams: Send + Sync + 'static {
     async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
 }
 
+/// The one way to write an address: an IPv4 address within IPv6 as what it is.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        // Keeps its scope.
+        IpAddr::V6(_) => address,
+    }
+}
+
 #[async_trait]
 impl Datagrams for UdpSocket {
     async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
@@ -34,7 +43,7 @@ impl Datagrams for UdpSocket {
 
     async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (len, from) = UdpSocket::recv_from(self, buffer).await?;
-        Ok((len, SocketAddr::new(from.ip().to_canonical(), from.port())))
+        Ok((len, canonical(from)))
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) const MEMBERS_MAX: usize = DIGEST_LEN_MAX / 42;
 pub(crate) const DECODED_LEN_MAX: usize = 1024 * 1024;
 /// Largest version or first heartbeat: at a thousand a second, 34 years.
 pub(crate) const VERSION_MAX: u64 = 1 << 40;
-/// Keys that one node may have, ever; we use nine.
+/// Keys that one node may have, ever; we use eleven.
 pub(crate) const KEYS_MAX: usize = 32;
 
 const KEY_LEN_MAX: usize = 32;
@@ -144,9 +144,12 @@ pub(crate) fn without(body: &[u8], digest: &[DigestEntry], left_out: &[Range<usi
     kept
 }
 
-/// Whether one agent can be at this address.
+/// Whether one agent can be at this address, and would write it so: an IPv4
+/// address that is written as IPv6 would be a second name of the same place.
 pub(crate) fn is_possible_address(address: SocketAddr) -> bool {
-    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
+    let ip = address.ip();
+    let one_host = !ip.is_unspecified() && !ip.is_multicast();
+    address.port() != 0 && one_host && ip.to_canonical() == ip
 }
 
 /// Magic, version and kind.

@@ -32,6 +32,12 @@ pub trait LargeFrames: Send + Sync + 'static {
 /// Why a large frame was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum LargeFrameError {
+    /// It is empty or longer than [`FRAME_LEN_MAX`].
+    #[error("no frame has that length")]
+    Length,
+    /// There are connections to too many agents already.
+    #[error("large frames go to too many agents already")]
+    TooManyPeers,
     /// Too many frames wait for that agent.
     #[error("the queue of large frames to that agent is full")]
     QueueFull,

@@ -23,6 +23,18 @@ pub(crate) const SENDERS_MAX: usize = 1024;
 /// claim one id, and both must be heard to be told apart.
 const INCARNATIONS_MAX: usize = 4;
 
+/// What becomes of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is new; from now on it no longer is.
+    Fresh,
+    /// It was seen, or is too old to tell.
+    Repeated,
+    /// It is of an incarnation that was never heard, and a newer one was: a
+    /// recording, or a node that forgot its former life while its clock went back.
+    FormerLife,
+}
+
 /// The windows of all senders.
 #[derive(Debug, Default)]
 pub(crate) struct ReplayTable {
@@ -37,11 +49,8 @@ struct Sender {
 }
 
 impl ReplayTable {
-    /// Whether this frame is new; if so, it no longer is.
-    ///
-    /// An incarnation that was never heard is refused if a newer one was: it is
-    /// a recording of a former life.
-    pub(crate) fn admit(&mut self, envelope: &Envelope) -> bool {
+    /// Looks a frame up, and notes it.
+    pub(crate) fn admit(&mut self, envelope: &Envelope) -> Admission {
         let Envelope {
             incarnation,
             sequence,
@@ -62,10 +71,14 @@ impl ReplayTable {
             .iter_mut()
             .find(|(known, _)| *known == incarnation)
         {
-            return window.admit(sequence);
+            return if window.admit(sequence) {
+                Admission::Fresh
+            } else {
+                Admission::Repeated
+            };
         }
         if entry.windows.iter().any(|(known, _)| *known > incarnation) {
-            return false;
+            return Admission::FormerLife;
         }
         if entry.windows.len() >= INCARNATIONS_MAX {
             entry.windows.remove(0);
@@ -73,7 +86,7 @@ impl ReplayTable {
         entry
             .windows
             .push((incarnation, Window::starting_with(sequence)));
-        true
+        Admission::Fresh
     }
 
     fn forget_least_recent(&mut self) {
@@ -161,7 +174,7 @@ mod tests {
         incarnation: u64,
         sequence: u64,
     ) -> bool {
-        table.admit(&Envelope {
+        let admission = table.admit(&Envelope {
             kind: FrameKind::Gossip,
             sender: format!("n{n}").parse().unwrap(),
             incarnation: Incarnation(incarnation),
@@ -170,7 +183,8 @@ mod tests {
             recipient: None,
             address: ([10, 0, 0, 1], 9400).into(),
             clock_ms: 0,
-        })
+        });
+        admission == Admission::Fresh
     }
 
     proptest! {

@@ -21,12 +21,13 @@ use super::addresses::{AddressTable, Source};
 use super::clocks::ClockTable;
 use super::inspect::{self, Inspected, Refusal};
 use super::keyring::{KeyId, Keyring};
-use super::replay::ReplayTable;
+use super::replay::{Admission, ReplayTable};
 use super::sealed::{self, Envelope, FrameKind, OpenError, Opened, PeerKeys};
 use crate::clock::ClockOffset;
 use crate::diagnostics::journal::Refused;
 use crate::diagnostics::{IdentityConflict, RejectReason};
 use crate::heartbeat::{HeartbeatTable, LeftOut, Moment};
+use crate::identity::Incarnation;
 use crate::name::{ClusterName, NodeId};
 
 /// Who sent an authentic frame, and how an answer reaches it.
@@ -88,8 +89,8 @@ pub(crate) struct Screen {
     inspection_off: bool,
 }
 
-/// A process that speaks with our id: a recording of our former self is silent
-/// after a moment, a living one is not.
+/// A process that speaks with our id and has heard of our present life: what was
+/// recorded of a former one, however much and however well timed, cannot name it.
 struct Rival {
     conflict: IdentityConflict,
     first: Instant,
@@ -154,8 +155,12 @@ impl Screen {
             // Our own address among the seeds, or an echo.
             return Verdict::Ignored;
         }
-        if !self.replays.admit(&envelope) {
-            return Verdict::Refused(refused(RejectReason::Replayed));
+        match self.replays.admit(&envelope) {
+            Admission::Fresh => {}
+            Admission::Repeated => return Verdict::Refused(refused(RejectReason::Replayed)),
+            Admission::FormerLife => {
+                return Verdict::Refused(refused(RejectReason::FormerLife));
+            }
         }
         if envelope
             .recipient
@@ -186,12 +191,10 @@ impl Screen {
             let taken = refused(RejectReason::AddressTaken);
             return Verdict::Refused(taken.because(sender.address));
         }
-        if ours {
-            self.note_rival(&envelope, from, now);
-        } else {
+        if !ours {
             self.clocks.note(&sender.node, envelope.clock_ms, now);
         }
-        let (body, left_out) = match self.inspect(&envelope, body, now) {
+        let (body, left_out) = match self.inspect(&envelope, from, body, now) {
             Ok(inspected) => inspected,
             Err(refusal) => return Verdict::Refused(faulty(refusal)),
         };
@@ -223,9 +226,12 @@ impl Screen {
         self.clocks.offset(node)
     }
 
-    /// The median of all members' clocks minus ours.
-    pub(crate) fn clock_offset_median(&self) -> Option<ClockOffset> {
-        self.clocks.median_offset()
+    /// The median of the clocks of this node and the `live` ones, minus ours.
+    pub(crate) fn clock_offset_median(
+        &self,
+        live: impl Fn(&NodeId) -> bool,
+    ) -> Option<ClockOffset> {
+        self.clocks.median_offset(live)
     }
 
     /// How long ago another node last began an exchange with this one, by datagram
@@ -271,6 +277,16 @@ impl Screen {
         (lasting && recent).then(|| rival.conflict.clone())
     }
 
+    /// A later life of this node that others remember and nobody lives, where
+    /// none of them knows the present one: they refuse all that it says as a
+    /// recording. So it is after a data directory was lost and the clock went back.
+    pub(crate) fn outrun_by(&self, now: Instant) -> Option<Incarnation> {
+        if !self.confirmed.is_empty() {
+            return None;
+        }
+        self.heartbeats.ended_later_life(&self.own, now)
+    }
+
     /// Whether authentic messages are inspected, or reach chitchat as they are.
     #[cfg(test)]
     pub(crate) fn set_inspection(&mut self, on: bool) {
@@ -289,8 +305,13 @@ impl Screen {
                 address,
                 keys,
             } = sender;
+            let heartbeats = &self.heartbeats;
+            let lives = |holder: &NodeId, heard: Instant| {
+                now.saturating_duration_since(heard) < heartbeats.silence_max()
+                    || heartbeats.beats(holder, *address, now)
+            };
             if *address == self.own.gossip_advertise_addr
-                || !(self.addresses).claim(*address, node, *source, *keys, now)
+                || !(self.addresses).claim(*address, node, *source, *keys, now, lives)
             {
                 return false;
             }
@@ -305,6 +326,7 @@ impl Screen {
     fn inspect(
         &mut self,
         envelope: &Envelope,
+        from: SocketAddr,
         body: Vec<u8>,
         now: Moment,
     ) -> Result<(Vec<u8>, LeftOut), Refusal> {
@@ -317,7 +339,7 @@ impl Screen {
         }
         let message = inspect::inspect(&body, &self.cluster)?;
         let left_out = self.heartbeats.admit(&message, &self.own, now)?;
-        self.note_confirmation(&envelope.sender, &message);
+        self.note_confirmation(envelope, from, &message, now);
         let ranges = [&left_out.crowded_out[..], &left_out.implausible].concat();
         if ranges.is_empty() {
             return Ok((body, left_out));
@@ -325,17 +347,28 @@ impl Screen {
         Ok((inspect::without(&body, &message.digest, &ranges), left_out))
     }
 
-    fn note_confirmation(&mut self, sender: &NodeId, message: &Inspected) {
+    /// Notes what a message says of our present life, if it does.
+    fn note_confirmation(
+        &mut self,
+        envelope: &Envelope,
+        from: SocketAddr,
+        message: &Inspected,
+        now: Moment,
+    ) {
         let about_us = message.digest.iter().find(|entry| entry.member == self.own);
         let Some(about_us) = about_us else { return };
+        let sender = &envelope.sender;
+        if *sender == self.node {
+            self.note_rival(envelope.incarnation, from, now);
+            return;
+        }
         if self.confirmed.len() < inspect::MEMBERS_MAX || self.confirmed.contains_key(sender) {
             let version = self.confirmed.entry(sender.clone()).or_default();
             *version = about_us.max_version.max(*version);
         }
     }
 
-    fn note_rival(&mut self, envelope: &Envelope, from: SocketAddr, now: Moment) {
-        let incarnation = envelope.incarnation;
+    fn note_rival(&mut self, incarnation: Incarnation, from: SocketAddr, now: Moment) {
         let first = match &self.rival {
             Some(rival) if rival.conflict.incarnation == incarnation => rival.first,
             _ => now.instant,

@@ -30,6 +30,7 @@ use serde::Serialize;
 
 use super::members::rfc3339;
 use crate::config::Config;
+use crate::events::{HookStatus, JournalStatus};
 use crate::host::{DiskSpace, OpenFiles};
 use crate::operations::TwoNodes;
 use crate::operations::decision::Order;
@@ -95,6 +96,10 @@ pub(super) enum Code {
     KeysDiffer,
     /// What is known of members cannot be kept.
     RosterLost,
+    /// Events are not kept on disk.
+    JournalLost,
+    /// A hook is not told of events.
+    HookFails,
 }
 
 /// One thing that needs attention.
@@ -143,6 +148,8 @@ pub(super) struct Facts<'a> {
     /// `None` where it cannot be told.
     pub(super) disk: Option<DiskSpace>,
     pub(super) files: OpenFiles,
+    pub(super) journal: &'a JournalStatus,
+    pub(super) hooks: &'a [HookStatus],
     pub(super) uptime: Duration,
     pub(super) now: SystemTime,
 }

@@ -53,7 +53,17 @@ fn stranger(facts: &Facts<'_>, rejection: &Rejection) -> Option<Finding> {
                 rejection.detail.as_deref().unwrap_or("an address"),
             ),
             "two agents advertise one address; the second is not let in",
-            "give each agent a [peer] advertise of its own, where the others reach it",
+            "give each agent a [peer] advertise of its own, where the others reach it; if this one has replaced \
+             the other, it is let in by itself within 10 s of the other's silence",
+        ),
+        RejectReason::FormerLife => (
+            format!(
+                "the agent {} at {source} speaks as an earlier life than was heard before",
+                rejection.sender.as_ref().map_or("there", NodeId::as_str),
+            ),
+            "its data directory is new and its clock has gone back, or somebody sends a recording",
+            "set its clock right (NTP; `timedatectl` shows the state) and start that agent again; if none was \
+             started there, it is a recording, and harmless",
         ),
         _ => return None,
     };
@@ -236,6 +246,30 @@ mod tests {
         scene.gossip.rejections[0].last = now();
         scene.gossip.rejections[0].reason = RejectReason::NotGossip;
         assert_eq!(scene.findings(), [], "anybody may send anything");
+    }
+
+    #[test]
+    fn an_agent_that_is_not_let_in_is_told_with_what_ends_it() {
+        let mut scene = Scene::healthy();
+        let refused = |reason, detail: Option<&str>| Rejection {
+            source: "10.0.0.9:9400".parse().unwrap(),
+            reason,
+            sender: Some("n9".parse().unwrap()),
+            cluster: None,
+            detail: detail.map(str::to_owned),
+            count: 4,
+            first: now(),
+            last: now(),
+        };
+        let taken = refused(RejectReason::AddressTaken, Some("10.0.0.2:9400"));
+        scene.gossip.rejections = vec![taken];
+        let found = scene.only(Code::StrangeAgent);
+        assert!(found.fact.contains("10.0.0.2:9400"), "{found:?}");
+        assert!(found.next.contains("within 10 s"), "{found:?}");
+        scene.gossip.rejections = vec![refused(RejectReason::FormerLife, None)];
+        let found = scene.only(Code::StrangeAgent);
+        assert!(found.fact.contains("n9"), "{found:?}");
+        assert!(found.next.contains("clock"), "{found:?}");
     }
 
     #[test]

@@ -1,14 +1,17 @@
-//! This node and its machine: processor, disk, files, and how its start goes on.
+//! This node and its machine: processor, disk, files, its record of events, and how its start goes on.
 
 use std::time::Duration;
 
 use basic_membership::AnnouncedState;
 
 use super::{Code, Facts, Finding, START_MAX};
+use crate::events::HookStatus;
 use crate::host::{OpenFiles, bytes};
 
 /// A tick of gossip that was so late tells of an overloaded or stopped machine.
 const TICK_DELAY_MAX: Duration = Duration::from_millis(500);
+/// How long a dropped event is worth a word: such events never reach the hook, also if it does well since.
+const DROPPED_RECENTLY: Duration = Duration::from_secs(600);
 
 /// All of them.
 pub(super) fn findings(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
@@ -18,8 +21,11 @@ pub(super) fn findings(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
         files(facts),
         slow_start(facts),
         roster(facts),
+        journal(facts),
     ];
-    found.into_iter().flatten()
+    let hooks = facts.hooks.iter();
+    let hooks = hooks.filter_map(|status| hook(facts, status));
+    found.into_iter().flatten().chain(hooks)
 }
 
 fn disk(facts: &Facts<'_>) -> Option<Finding> {
@@ -143,9 +149,56 @@ fn roster(facts: &Facts<'_>) -> Option<Finding> {
     )
 }
 
+fn journal(facts: &Facts<'_>) -> Option<Finding> {
+    let failure = facts.journal.failure.clone()?;
+    let unwritten = facts.journal.unwritten;
+    Some(
+        Finding::warning(
+            Code::JournalLost,
+            "events are kept in memory only; those of now are lost when this agent stops",
+        )
+        .cause(failure)
+        .evidence(format!(
+            "the journal in the data directory cannot be written; {unwritten} events were given up"
+        ))
+        .next("see that the data directory can be written: basic-agent doctor"),
+    )
+}
+
+fn hook(facts: &Facts<'_>, status: &HookStatus) -> Option<Finding> {
+    let (hook, target) = (status.hook, &status.target);
+    let fails = status.last_failed > status.last_delivered;
+    let age = |dropped| facts.now.duration_since(dropped).unwrap_or_default();
+    let drops = status
+        .last_dropped
+        .filter(|dropped| age(*dropped) < DROPPED_RECENTLY);
+    let (fact, cause, since) = if fails {
+        let error = status.last_error.clone().unwrap_or_default();
+        let fact = format!("the {hook} {target} could not be told of the last event");
+        (fact, error, status.last_failed)
+    } else {
+        let cause = "events come faster than it takes them, or it was down for long";
+        let fact = format!("the {hook} {target} misses events");
+        (fact, cause.to_owned(), Some(drops?))
+    };
+    let finding = Finding::warning(Code::HookFails, fact)
+        .cause(cause)
+        .evidence(format!(
+            "{} delivered, {} failed, {} dropped, {} waiting since this agent started",
+            status.delivered, status.failed, status.dropped, status.waiting
+        ))
+        .next(
+            "repair it; what it has missed is in `basic-agent events` ([events] has its settings)",
+        );
+    Some(match since {
+        Some(since) => finding.since(since),
+        None => finding,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::scene::Scene;
+    use super::super::scene::{Scene, now};
     use super::*;
     use crate::host::DiskSpace;
 
@@ -211,6 +264,60 @@ mod tests {
         assert!(found.evidence.contains("no peer has said"), "{found:?}");
         scene.uptime = Duration::from_secs(2);
         assert_eq!(scene.findings(), []);
+    }
+
+    /// A hook that was told of its last event a minute ago.
+    fn hook() -> HookStatus {
+        HookStatus {
+            hook: "webhook",
+            target: "10.0.0.9:80".to_owned(),
+            delivered: 3,
+            failed: 0,
+            retried: 0,
+            dropped: 0,
+            waiting: 0,
+            last_error: None,
+            last_delivered: Some(now() - Duration::from_secs(60)),
+            last_failed: None,
+            last_dropped: None,
+        }
+    }
+
+    #[test]
+    fn a_hook_that_fails_is_told_until_it_is_reached_again() {
+        let mut scene = Scene::healthy();
+        scene.hooks = vec![HookStatus {
+            failed: 1,
+            last_failed: Some(now() - Duration::from_secs(61)),
+            last_error: Some("connection refused".to_owned()),
+            ..hook()
+        }];
+        assert_eq!(scene.findings(), []);
+        scene.hooks[0].last_failed = Some(now());
+        let found = scene.only(Code::HookFails);
+        assert_eq!(found.cause, "connection refused");
+        assert!(found.evidence.contains("1 failed"), "{found:?}");
+    }
+
+    #[test]
+    fn a_hook_that_has_dropped_events_is_told_for_a_while() {
+        let mut scene = Scene::healthy();
+        scene.hooks = vec![HookStatus {
+            dropped: 4,
+            last_dropped: Some(now() - Duration::from_secs(1)),
+            ..hook()
+        }];
+        let found = scene.only(Code::HookFails);
+        assert!(found.fact.contains("misses events"), "{found:?}");
+        scene.hooks[0].last_dropped = Some(now() - DROPPED_RECENTLY);
+        assert_eq!(scene.findings(), []);
+    }
+
+    #[test]
+    fn a_journal_that_is_not_kept_is_told() {
+        let mut scene = Scene::healthy();
+        scene.journal.failure = Some("disk full".to_owned());
+        assert_eq!(scene.only(Code::JournalLost).cause, "disk full");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use basic_sync::protocol::PeerStatus;
 
 use super::{Code, Facts, Finding, Severity};
 use crate::config::{Config, Sources};
+use crate::events::{EventId, HookStatus, JournalStatus};
 use crate::host::{DiskSpace, OpenFiles};
 use crate::operations::TwoNodes;
 use crate::operations::decision::Order;
@@ -36,6 +37,8 @@ pub(super) struct Scene {
     pub(super) orders: BTreeMap<String, Order>,
     pub(super) disk: Option<DiskSpace>,
     pub(super) files: OpenFiles,
+    pub(super) journal: JournalStatus,
+    pub(super) hooks: Vec<HookStatus>,
     pub(super) uptime: Duration,
 }
 
@@ -73,6 +76,13 @@ impl Scene {
                 hard: None,
                 open: Some(100),
             },
+            journal: JournalStatus {
+                first: EventId(0),
+                newest: EventId(7),
+                failure: None,
+                unwritten: 0,
+            },
+            hooks: Vec::new(),
             uptime: Duration::from_secs(3600),
         }
     }
@@ -108,6 +118,8 @@ impl Scene {
             orders: &self.orders,
             disk: self.disk,
             files: self.files,
+            journal: &self.journal,
+            hooks: &self.hooks,
             uptime: self.uptime,
             now: now(),
         })

@@ -67,7 +67,7 @@ fn a_node_that_is_to_join_others_makes_no_secret_of_its_own() {
     assert_eq!(
         given.secret().unwrap_err().to_string(),
         format!(
-            "[peer] seeds names other agents, whose secret this node does not have; give every node the same by BASIC_AGENT_PEER_SECRET or [peer] secret_file, or copy the first node's peer.secret to {}/peer.secret",
+            "[peer] seeds names other agents, whose secret this node does not have: there is no {}/peer.secret. Run `basic-agent token` on one of them and `basic-agent join` with it here, or give every node the same by BASIC_AGENT_PEER_SECRET or [peer] secret_file",
             dir.display()
         )
     );
@@ -111,6 +111,12 @@ fn the_variable_goes_before_the_file() {
     assert_eq!(given.secret().unwrap().expose(), SECRET);
     let source = given.load().unwrap().peer_secret;
     assert_eq!(source.to_string(), "environment BASIC_AGENT_PEER_SECRET");
+    assert!(source.overridden().is_some(), "and the file is named");
+    let (given, _) = Given::nothing().secret_file(SECRET, 0o600);
+    assert_eq!(given.load().unwrap().peer_secret.overridden(), None);
+    let given = given.environment(&[("BASIC_AGENT_PEER_SECRET", SECRET)]);
+    let source = given.load().unwrap().peer_secret;
+    assert_eq!(source.overridden(), None, "they agree");
 }
 
 #[test]
@@ -181,7 +187,7 @@ fn a_file_that_is_missing_is_refused_and_not_made() {
     assert_eq!(
         given.secret().unwrap_err().to_string(),
         format!(
-            "the peer secret's file {path} does not exist; copy it from another node, or make it with `(umask 077; openssl rand -hex 32 > {path})`"
+            "the peer secret's file {path} does not exist; where there is a cluster, `basic-agent token` on a node of it and `basic-agent join` here bring the secret that it uses now. For a first node make one: `(umask 077; openssl rand -hex 32 > {path})`"
         )
     );
     assert!(!PathBuf::from(path).exists());

@@ -73,6 +73,7 @@ impl Lane {
     pub(super) fn count_dropped(&self) {
         let mut counters = self.counters();
         counters.dropped += 1;
+        counters.last_dropped = Some(SystemTime::now());
         let dropped = counters.dropped;
         drop(counters);
         if dropped % DROPPED_LOGGED == 1 {
@@ -101,6 +102,7 @@ impl Lane {
                     let reason = chain(&error);
                     warn!(hook, %event, kind = %job.record.fact.kind, reason, "the hook could not be told of an event");
                     counters.failed += 1;
+                    counters.last_failed = Some(SystemTime::now());
                     counters.last_error = Some(reason);
                 }
             }
@@ -120,6 +122,8 @@ impl Lane {
             waiting,
             last_error: counters.last_error.clone(),
             last_delivered: counters.last_delivered,
+            last_failed: counters.last_failed,
+            last_dropped: counters.last_dropped,
         }
     }
 

@@ -23,6 +23,10 @@ pub struct HookStatus {
     pub last_error: Option<String>,
     /// When it was last told of an event.
     pub last_delivered: Option<SystemTime>,
+    /// When it last could not be told of one.
+    pub last_failed: Option<SystemTime>,
+    /// When an event was last dropped.
+    pub last_dropped: Option<SystemTime>,
 }
 
 /// The counters behind a [`HookStatus`].
@@ -34,4 +38,6 @@ pub(super) struct Counters {
     pub(super) dropped: u64,
     pub(super) last_error: Option<String>,
     pub(super) last_delivered: Option<SystemTime>,
+    pub(super) last_failed: Option<SystemTime>,
+    pub(super) last_dropped: Option<SystemTime>,
 }

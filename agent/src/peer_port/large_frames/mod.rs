@@ -24,10 +24,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use basic_membership::LargeFrameError;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -88,23 +90,39 @@ impl LargeFrames {
     /// Queues a frame for the agent at `to` and returns at once. A frame that is
     /// empty or above [`FRAME_BYTES_MAX`] is dropped, as is one for a peer too
     /// many; [`statistics`](LargeFrames::statistics) counts both.
-    pub fn send(&self, to: SocketAddr, frame: Bytes) {
-        let shared = &self.shared;
+    ///
+    /// # Errors
+    /// Why this frame was dropped. That an older one was dropped for it is no error.
+    pub fn send(&self, to: SocketAddr, frame: Bytes) -> Result<(), LargeFrameError> {
+        let sent = self.enqueue(to, frame);
+        // Either older frames, or this one.
+        self.shared.counters.dropped(sent.unwrap_or(1));
+        sent.map(drop)
+    }
+
+    /// How many older frames were dropped for this one.
+    fn enqueue(&self, to: SocketAddr, frame: Bytes) -> Result<u64, LargeFrameError> {
         if frame.is_empty() || frame.len() > FRAME_BYTES_MAX {
-            shared.counters.dropped(1);
-            return;
+            return Err(LargeFrameError::Length);
         }
-        let mut queues = shared.lock_queues();
-        if !queues.contains_key(&to) {
-            if queues.len() >= LINKS_MAX || shared.opened.try_send(to).is_err() {
-                shared.counters.dropped(1);
-                return;
-            }
-            queues.insert(to, Arc::new(FrameQueue::new(WAITING_MAX)));
-        }
+        let mut queues = self.shared.lock_queues();
         if let Some(queue) = queues.get(&to) {
-            shared.counters.dropped(queue.push(frame));
+            return Ok(queue.push(frame));
         }
+        if queues.len() >= LINKS_MAX {
+            return Err(LargeFrameError::TooManyPeers);
+        }
+        self.shared
+            .opened
+            .try_send(to)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => LargeFrameError::TooManyPeers,
+                TrySendError::Closed(_) => LargeFrameError::Stopped,
+            })?;
+        let queue = FrameQueue::new(WAITING_MAX);
+        let older = queue.push(frame);
+        queues.insert(to, Arc::new(queue));
+        Ok(older)
     }
 
     /// What has been sent, received and dropped so far.

@@ -52,7 +52,9 @@ async fn frames_arrive_in_order_with_the_senders_advertised_address() {
     let a = Gossiper::start("n1", SECRET);
     let mut b = Gossiper::start("n2", SECRET);
     for size in [1, 1_201, FRAME_BYTES_MAX] {
-        a.frames.send(b.agent.address, vec![7; size].into());
+        a.frames
+            .send(b.agent.address, vec![7; size].into())
+            .expect("it is taken");
         let (from, frame) = tests::soon(b.received.recv()).await.expect("a frame");
         assert_eq!(from, a.agent.address);
         assert_eq!(frame, vec![7; size]);
@@ -82,8 +84,12 @@ async fn frames_arrive_in_order_with_the_senders_advertised_address() {
 async fn two_agents_send_to_each_other_at_once() {
     let mut a = Gossiper::start("n1", SECRET);
     let mut b = Gossiper::start("n2", SECRET);
-    a.frames.send(b.agent.address, "to b".into());
-    b.frames.send(a.agent.address, "to a".into());
+    a.frames
+        .send(b.agent.address, "to b".into())
+        .expect("it is taken");
+    b.frames
+        .send(a.agent.address, "to a".into())
+        .expect("it is taken");
     let at_b = tests::soon(b.received.recv()).await.expect("a frame");
     let at_a = tests::soon(a.received.recv()).await.expect("a frame");
     assert_eq!(at_b, (a.agent.address, Bytes::from("to b")));
@@ -93,9 +99,10 @@ async fn two_agents_send_to_each_other_at_once() {
 #[tokio::test]
 async fn a_frame_that_no_agent_would_accept_is_dropped_before_it_is_sent() {
     let a = Gossiper::start("n1", SECRET);
-    a.frames.send(a.agent.address, Bytes::new());
-    a.frames
-        .send(a.agent.address, vec![0; FRAME_BYTES_MAX + 1].into());
+    for frame in [Bytes::new(), vec![0; FRAME_BYTES_MAX + 1].into()] {
+        let sent = a.frames.send(a.agent.address, frame);
+        assert_eq!(sent, Err(LargeFrameError::Length));
+    }
     assert_eq!(a.frames.statistics().dropped, 2);
     assert!(a.frames.shared.lock_queues().is_empty());
 }
@@ -105,7 +112,7 @@ async fn frames_for_an_unreachable_peer_are_dropped_and_the_link_is_forgotten() 
     let a = Gossiper::start("n1", SECRET);
     let nobody = tests::unused_address();
     for _ in 0..3 {
-        a.frames.send(nobody, "lost".into());
+        a.frames.send(nobody, "lost".into()).expect("it is taken");
     }
     tests::eventually("the frames are counted as dropped", || {
         a.frames.statistics().dropped == 3
@@ -121,7 +128,9 @@ async fn frames_for_an_unreachable_peer_are_dropped_and_the_link_is_forgotten() 
 async fn a_peer_with_another_secret_receives_nothing() {
     let a = Gossiper::start("n1", SECRET);
     let mut b = Gossiper::start("n2", "another secret of thirty-two characters");
-    a.frames.send(b.agent.address, "for friends".into());
+    a.frames
+        .send(b.agent.address, "for friends".into())
+        .expect("it is taken");
     tests::eventually("the frame is counted as dropped", || {
         a.frames.statistics().dropped == 1
     })
@@ -143,7 +152,8 @@ async fn a_peer_too_many_is_dropped_and_counted() {
         queues.insert(SocketAddr::from(([127, 0, 0, 2], port)), queue.clone());
     }
     drop(queues);
-    a.frames.send(a.agent.address, "one too many".into());
+    let sent = a.frames.send(a.agent.address, "one too many".into());
+    assert_eq!(sent, Err(LargeFrameError::TooManyPeers));
     assert_eq!(a.frames.statistics().dropped, 1);
 }
 
@@ -170,7 +180,9 @@ async fn a_stream_that_breaks_the_format_is_closed_and_later_frames_still_arrive
         })
         .await;
     }
-    a.frames.send(b.agent.address, "sense".into());
+    a.frames
+        .send(b.agent.address, "sense".into())
+        .expect("it is taken");
     let (_, frame) = tests::soon(b.received.recv()).await.expect("a frame");
     assert_eq!(frame, "sense");
 }
@@ -185,7 +197,9 @@ async fn a_slow_receiver_costs_a_bounded_number_of_frames() {
     let mut sent = 0;
     let filled = async {
         while a.frames.statistics().dropped < 100 {
-            a.frames.send(b.agent.address, frame.clone());
+            a.frames
+                .send(b.agent.address, frame.clone())
+                .expect("it is taken");
             sent += 1;
             tokio::task::yield_now().await;
         }

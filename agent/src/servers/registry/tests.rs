@@ -179,6 +179,71 @@ async fn what_was_decided_about_an_earlier_bearer_of_the_name_does_not_hold() {
 }
 
 #[tokio::test]
+async fn a_removal_of_an_earlier_bearer_of_the_name_stays_and_does_not_hold_for_the_server() {
+    let bench = Bench::new();
+    let records = bench.registry.records();
+    // By a clock that is far ahead of this one.
+    let removal = json!({ "joined": JoinMark::MAX.0 - 1 });
+    records
+        .put(System::Members, "s1/removed", &removal)
+        .await
+        .unwrap();
+    let registered = bench.register("s1", "127.0.0.1:1").await.unwrap();
+    assert_eq!(registered.server.state(), MemberState::Joining);
+    let kept = records.get::<Value>(System::Members, "s1/removed");
+    assert_eq!(kept.unwrap(), Some(removal));
+    let moved = bench.register_with("s1", registration("127.0.0.1:2"), true);
+    assert_eq!(moved.await.unwrap().server.state(), MemberState::Joining);
+}
+
+#[tokio::test]
+async fn a_server_that_was_removed_is_there_again_when_it_is_registered_anew() {
+    let bench = Bench::new();
+    let first = bench.register("s1", "127.0.0.1:1").await.unwrap();
+    let removal = json!({ "joined": first.server.registered });
+    let records = bench.registry.records();
+    records
+        .put(System::Members, "s1/removed", &removal)
+        .await
+        .unwrap();
+    let mut seen = bench.registry.watch();
+    let removed = |servers: &Arc<Servers>| {
+        let mut servers = servers.iter();
+        servers.any(|server| server.state() == MemberState::Removed)
+    };
+    seen.wait_for(removed).await.unwrap();
+    let again = bench.register("s1", "127.0.0.1:1").await.unwrap();
+    assert_eq!(again.server.state(), MemberState::Joining);
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_understood_is_overwritten_only_if_that_is_said() {
+    let bench = Bench::new();
+    let records = bench.registry.records();
+    let odd = json!({ "address": "nowhere", "health": "/", "weight": 1, "registered": 1 });
+    for (key, document) in [("s1/server", &odd), ("s1/drain", &json!({}))] {
+        let put = records.put(System::Members, key, document);
+        put.await.unwrap();
+    }
+    let refused = bench.register("s1", "127.0.0.1:1").await;
+    assert!(
+        matches!(refused, Err(RegisterError::Unintelligible { .. })),
+        "{refused:?}"
+    );
+    let kept = records.get::<Value>(System::Members, "s1/server");
+    assert_eq!(kept.unwrap(), Some(odd));
+    assert_eq!(bench.audited(), []);
+
+    let replaced = bench.register_with("s1", registration("127.0.0.1:1"), true);
+    let replaced = replaced.await.unwrap();
+    assert!(!replaced.created && replaced.server.directive.drain);
+    assert!(bench.registry.is_registered(&replaced.server.id).unwrap());
+    assert_eq!(bench.registry.servers().len(), 1);
+    let overwritten = ("s1".to_owned(), json!("nowhere"), json!("127.0.0.1:1"));
+    assert_eq!(bench.audited(), [overwritten]);
+}
+
+#[tokio::test]
 async fn decisions_made_later_hold_and_records_of_others_are_passed_over() {
     let bench = Bench::new();
     bench.register("s1", "127.0.0.1:1").await.unwrap();

@@ -16,10 +16,25 @@ fn what_is_saved_is_loaded_with_addresses_of_both_families() {
     assert_eq!(load(&path, &cluster()).unwrap(), Roster::default());
     let mut six = entry("n6", 6);
     six.peer = "[2001:db8::1]:9400".parse().unwrap();
+    six.last_seen = None;
     let roster = Roster::from_entries([entry("n1", 1), six]);
     save(&path, &cluster(), &roster).unwrap();
     assert_eq!(load(&path, &cluster()).unwrap(), roster);
+}
+
+#[test]
+fn the_roster_of_another_cluster_is_named_and_moved_aside_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("roster.json");
+    save(&path, &cluster(), &known(&["n1"])).unwrap();
+    let whole = fs::read_to_string(&path).unwrap();
     let other: ClusterName = "other".parse().unwrap();
+    let error = load(&path, &other).unwrap_err();
+    let RosterError::OtherCluster { aside, of, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(*of, cluster());
+    assert_eq!(fs::read_to_string(aside).unwrap(), whole);
     assert_eq!(load(&path, &other).unwrap(), Roster::default());
 }
 
@@ -91,7 +106,7 @@ proptest! {
         let nodes = vec![Node {
             incarnation: Incarnation(incarnation),
             joined: JoinMark(joined),
-            last_seen_ms: seen,
+            last_seen_ms: Some(seen),
             ..Node::of(&entry("n1", 1))
         }];
         let checksum = checksum(&cluster(), &nodes).unwrap();

@@ -73,6 +73,7 @@ fn members_that_no_node_has_are_refused() {
         forge::member("n1", 1, 0),
         ChitchatId::new("n1", 1, ([0, 0, 0, 0], 9400).into()),
         ChitchatId::new("n1", 1, ([224, 0, 0, 1], 9400).into()),
+        ChitchatId::new("n1", 1, "[::ffff:10.0.0.1]:9400".parse().unwrap()),
     ] {
         refused(
             &forge::syn(CLUSTER, &[Entry::of(impossible.clone())]),
