@@ -7,7 +7,7 @@
 //!
 //! - [`registry`]: the front door: register, unregister, see.
 //! - [`request`]: what is asked for, in either of its two shapes. [`registration`]: what is registered, checked.
-//! - [`address`]: where a server may be. [`preflight`]: what answers there already.
+//! - [`address`]: where a server may be. `preflight`: what answers there already.
 //! - [`server`]: a server as its records make it, and the states it goes through.
 //! - [`owner`]: which agent probes which server. `attendance`: which can publish what it finds. [`prober`]: doing so.
 //!   [`verdict`]: what was found.

@@ -4,8 +4,8 @@
 //! for each hook. What waits is bounded by [`QUEUE_MAX`]; when that is full the oldest is dropped, counted and said.
 //! A delivery can fail; it is then logged and counted, and the next one begins.
 //!
-//! Every agent sees the events of the cluster. Under [`HooksOn::OneNode`] the agent that [`owner`] names for an event
-//! delivers it, and if that one fails within [`STANDBY`], the next one does, so the hook must be configured alike on
+//! Every agent sees the events of the cluster. Under [`HooksOn::OneNode`] the agent that `owner` names for an event
+//! delivers it, and if that one fails within `STANDBY`, the next one does, so the hook must be configured alike on
 //! all. Delivery is at least once: while agents see different members, or when an owner fails after its delivery, an
 //! event may be delivered by two; a receiver that minds compares node, kind and incarnation. What waits in an agent
 //! that is killed is lost to the hooks of that agent, and never to its journal.
