@@ -31,6 +31,7 @@ mod names;
 pub mod operations;
 pub mod peer_port;
 pub mod records;
+mod replace;
 pub mod servers;
 pub mod tasks;
 pub mod telemetry;

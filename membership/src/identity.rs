@@ -9,10 +9,10 @@
 //! as a stranger, and its old self would look failed for ever.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::directive::JoinMark;
 use crate::error::IdentityError;
 use crate::name::NodeId;
+use crate::replace::replace;
 
 /// One life of a node: larger than every incarnation the node had before.
 ///
@@ -270,25 +271,12 @@ fn write(identity: &Identity) -> Result<(), IdentityError> {
         checksum: String::new(),
     };
     record.checksum = record.checksum();
-    let replace = || -> io::Result<()> {
-        let mut bytes = serde_json::to_vec_pretty(&record)?;
+    let bytes = serde_json::to_vec_pretty(&record).map_err(io::Error::from);
+    let replaced = bytes.and_then(|mut bytes| {
         bytes.push(b'\n');
-        let temporary = path.with_extension("json.tmp");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    replace().map_err(|source| IdentityError::Write {
+        replace(path, &bytes)
+    });
+    replaced.map_err(|source| IdentityError::Write {
         path: path.to_owned(),
         source,
     })

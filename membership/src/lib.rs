@@ -46,6 +46,7 @@ pub mod leave;
 pub mod member;
 pub mod metadata;
 pub mod name;
+mod replace;
 pub mod roster;
 mod seeds;
 mod stall;

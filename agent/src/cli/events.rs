@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
-use std::ops::ControlFlow;
 
 use clap::Args;
 use serde_json::Value;
@@ -12,7 +11,7 @@ use crate::config::Printable;
 use super::CliError;
 use super::client::{Client, ClientError, Event, EventPage, NodeEvent, Target};
 use super::flags::{ClientArgs, FormatArgs};
-use super::follow::Progress;
+use super::follow::follow;
 use super::output::{Colour, Output};
 
 /// Events shown first when they are followed and nothing else is asked for.
@@ -101,25 +100,9 @@ impl Events {
         output: &mut Output,
         cursor: String,
     ) -> Result<(), CliError> {
-        let mut progress = Progress::new(Some(cursor));
         let target = |cursor: Option<&str>| self.target(cursor).parameter("follow", "true");
-        let mut events = 0;
-        let print = |event: &Event, output: &mut Output| {
-            self.print(&event.data, output)?;
-            events += 1;
-            Ok(match self.count {
-                Some(count) if events >= count.get() => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            })
-        };
-        progress.follow(client, output, target, print).await?;
-        if let Some(cursor) = &progress.cursor {
-            output.remark(format_args!(
-                "to go on: --from {}",
-                Printable::plain(cursor)
-            ));
-        }
-        Ok(())
+        let print = |event: &Event, output: &mut Output| self.print(&event.data, output);
+        follow(client, output, Some(cursor), self.count, target, print).await
     }
 
     fn target(&self, from: Option<&str>) -> Target {

@@ -1,9 +1,12 @@
 //! Following a stream of events: read it, and go on where it was when the connection breaks.
 
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time::sleep;
+
+use crate::config::Printable;
 
 use super::CliError;
 use super::client::{Client, Event, Target};
@@ -13,36 +16,51 @@ use super::output::Output;
 const RECONNECT_MIN: Duration = Duration::from_millis(200);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
 
+/// Hands each event after `cursor` to `take`, once and in order, until there were `count`; then says where to go on.
+/// `target` says what to ask for, given the cursor.
+///
+/// # Errors
+/// What `take` fails with, and what another connection would not change. An agent that was never there is an answer;
+/// one that went away is expected back.
+pub(super) async fn follow(
+    client: &Client,
+    output: &mut Output,
+    cursor: Option<String>,
+    count: Option<NonZeroU64>,
+    target: impl Fn(Option<&str>) -> Target,
+    take: impl FnMut(&Event, &mut Output) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let mut progress = Progress {
+        cursor,
+        count,
+        is_connected: false,
+        events: 0,
+    };
+    progress.follow(client, output, target, take).await?;
+    if let Some(cursor) = &progress.cursor {
+        let cursor = Printable::plain(cursor);
+        output.remark(format_args!("to go on: --from {cursor}"));
+    }
+    Ok(())
+}
+
 /// How far a stream was followed.
-pub(super) struct Progress {
+struct Progress {
     /// The event to go on after, or where to begin.
-    pub(super) cursor: Option<String>,
+    cursor: Option<String>,
+    /// How many events are enough.
+    count: Option<NonZeroU64>,
     is_connected: bool,
     events: u64,
 }
 
 impl Progress {
-    /// Nothing yet; begins after this cursor, if there is one.
-    pub(super) fn new(cursor: Option<String>) -> Self {
-        Self {
-            cursor,
-            is_connected: false,
-            events: 0,
-        }
-    }
-
-    /// Hands each event to `take`, once and in order, until that has enough. `target` says what to ask for, given the
-    /// cursor.
-    ///
-    /// # Errors
-    /// What `take` fails with, and what another connection would not change. An agent that was never there is an
-    /// answer; one that went away is expected back.
-    pub(super) async fn follow(
+    async fn follow(
         &mut self,
         client: &Client,
         output: &mut Output,
         target: impl Fn(Option<&str>) -> Target,
-        mut take: impl FnMut(&Event, &mut Output) -> Result<ControlFlow<()>, CliError>,
+        mut take: impl FnMut(&Event, &mut Output) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
         let mut pause = RECONNECT_MIN;
         loop {
@@ -72,7 +90,7 @@ impl Progress {
         client: &Client,
         output: &mut Output,
         target: Target,
-        take: &mut impl FnMut(&Event, &mut Output) -> Result<ControlFlow<()>, CliError>,
+        take: &mut impl FnMut(&Event, &mut Output) -> Result<(), CliError>,
     ) -> Result<ControlFlow<()>, CliError> {
         // The one to continue after, where there is one; where to begin is for the target to say.
         let last_id = self.cursor.as_deref().filter(|_| self.is_connected);
@@ -90,11 +108,11 @@ impl Progress {
                         .map_err(CliError::from);
                 }
             };
-            let taken = take(&event, output)?;
+            take(&event, output)?;
             self.move_to(event.id.as_deref());
             self.events += 1;
-            if taken.is_break() {
-                return Ok(taken);
+            if self.count.is_some_and(|count| self.events >= count.get()) {
+                return Ok(ControlFlow::Break(()));
             }
         }
     }

@@ -110,7 +110,7 @@ impl Verb {
     fn effect(self, decision: &Value) -> String {
         let effect = match self {
             Self::Drain => "gets no new requests",
-            Self::Undrain => "is not drained",
+            Self::Undrain => "is open to requests",
             Self::Fail => "counts as failed",
             Self::Revive => "does not count as failed by an operator's word",
             Self::Remove => "is removed; it comes back by `basic-agent join TOKEN` only",

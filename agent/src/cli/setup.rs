@@ -5,10 +5,10 @@
 //! out, because they hold for this shell and not for the node. The result is checked as `run` would check it before
 //! anything is written.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::DirBuilder;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf, absolute};
 
 use basic_membership::IdentityError;
@@ -18,6 +18,7 @@ use crate::config::{
     Config, ConfigErrors, Environment, FlagValue, HttpUrl, Loaded, SECRET_FILE_NAME, SET, Sources,
 };
 use crate::keys::{KeyFileError, TokenError};
+use crate::replace::replace;
 
 /// Name of the configuration file where none is given.
 const FILE_DEFAULT: &str = "basic-agent.toml";
@@ -198,22 +199,7 @@ impl NewNode {
             .recursive(true)
             .mode(0o700)
             .create(directory)?;
-        let mut draft = self.file.clone().into_os_string();
-        draft.push(".new");
-        let draft = PathBuf::from(draft);
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&draft)?;
-        file.write_all(self.loaded.to_file().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, &self.file)?;
-        File::open(directory)?.sync_all()
+        replace(&self.file, self.loaded.to_file().as_bytes())
     }
 }
 

@@ -1,7 +1,6 @@
 //! `data watch`: prints changes as they come, and goes on where it was when the connection breaks.
 
 use std::num::NonZeroU64;
-use std::ops::ControlFlow;
 
 use clap::Args;
 
@@ -10,7 +9,7 @@ use crate::config::Printable;
 use super::CliError;
 use super::client::{Change, Client, ClientError, Event, Target};
 use super::flags::{ClientArgs, FormatArgs};
-use super::follow::Progress;
+use super::follow::follow;
 use super::output::{Colour, Output};
 
 /// Flags of `data watch`.
@@ -39,37 +38,22 @@ impl Watch {
         client: &Client,
         output: &mut Output,
     ) -> Result<(), CliError> {
-        let mut progress = Progress::new(self.from.clone());
         let target = |cursor: Option<&str>| {
             Target::new("/v1/watch")
                 .optional("collection", self.collection.as_deref())
                 .optional("prefix", self.prefix.as_deref())
                 .optional("from", cursor)
         };
-        let mut changes = 0;
         let print = |event: &Event, output: &mut Output| {
             if self.format.json {
-                output.document(event.data.as_bytes())?;
-            } else {
-                let change =
-                    serde_json::from_str(&event.data).map_err(ClientError::Unintelligible)?;
-                let line = describe(&change, output);
-                output.text(&line)?;
+                return output.document(event.data.as_bytes());
             }
-            changes += 1;
-            Ok(match self.count {
-                Some(count) if changes >= count.get() => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            })
+            let change = serde_json::from_str(&event.data).map_err(ClientError::Unintelligible)?;
+            let line = describe(&change, output);
+            output.text(&line)
         };
-        progress.follow(client, output, target, print).await?;
-        if let Some(cursor) = &progress.cursor {
-            output.remark(format_args!(
-                "to go on: --from {}",
-                Printable::plain(cursor)
-            ));
-        }
-        Ok(())
+        let cursor = self.from.clone();
+        follow(client, output, cursor, self.count, target, print).await
     }
 }
 

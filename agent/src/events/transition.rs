@@ -62,7 +62,7 @@ fn account(node: &impl Display, kind: &EventKind) -> (Kind, Cause, String) {
         ),
         EventKind::Updated => (
             Kind::Updated,
-            cause(CauseCode::Announced, "it announced it"),
+            cause(CauseCode::Announced, "it announces something else"),
             format!("{node} announced other metadata"),
         ),
         EventKind::StateChanged { from, to, cause } => {

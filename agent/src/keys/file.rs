@@ -5,9 +5,9 @@
 //! error, because a node that silently began with fewer keys would be shut out, or let in whom it should not.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use basic_membership::KeyId;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::config::PeerSecret;
+use crate::replace::replace;
 
 use super::ring::{Adoption, InstalledKey, KeyRing};
 
@@ -167,11 +168,10 @@ impl KeyFile {
     /// [`KeyFileError::Unwritable`]; the one before stays.
     pub fn write(&self, ring: &KeyRing) -> Result<(), KeyFileError> {
         let text = encode(ring);
-        self.replace(text.as_bytes())
-            .map_err(|source| KeyFileError::Unwritable {
-                path: self.path.clone(),
-                source,
-            })
+        replace(&self.path, text.as_bytes()).map_err(|source| KeyFileError::Unwritable {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<KeyRing, KeyFileError> {
@@ -202,25 +202,6 @@ impl KeyFile {
         let stored: StoredRing =
             serde_json::from_str(text).map_err(|_| damaged("a part of it is missing"))?;
         restore(stored).ok_or_else(|| damaged("its keys do not go together"))
-    }
-
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        let draft = self.path.with_extension("json.new");
-        // One that a crash left behind may have other permissions.
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, &self.path)?;
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        File::open(directory)?.sync_all()
     }
 }
 
@@ -269,6 +250,7 @@ fn restore(stored: StoredRing) -> Option<KeyRing> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use proptest::prelude::*;

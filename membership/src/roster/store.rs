@@ -7,10 +7,9 @@
 //! cluster, is moved aside and the node goes on without; it is never overwritten
 //! unseen.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +21,7 @@ use crate::error::RosterError;
 use crate::identity::Incarnation;
 use crate::member::MemberState;
 use crate::name::{ClusterName, NodeId};
+use crate::replace::replace;
 
 const FORMAT: u32 = 1;
 /// All entries at their longest.
@@ -95,23 +95,8 @@ pub(super) fn load(path: &Path, cluster: &ClusterName) -> Result<Roster, RosterE
 /// # Errors
 /// [`RosterError::Write`]; the file is then the one before.
 pub(super) fn save(path: &Path, cluster: &ClusterName, roster: &Roster) -> Result<(), RosterError> {
-    let replace = || -> io::Result<()> {
-        let temporary = path.with_extension("json.tmp");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&encode(cluster, roster)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    replace().map_err(|source| RosterError::Write {
+    let replaced = encode(cluster, roster).and_then(|bytes| replace(path, &bytes));
+    replaced.map_err(|source| RosterError::Write {
         path: path.to_owned(),
         source,
     })
