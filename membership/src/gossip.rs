@@ -3,7 +3,7 @@
 //! [`Driver`] is that task. It runs on a thread and a runtime of its own, so
 //! that nothing the agent does can delay a heartbeat; chitchat's task runs beside
 //! it. What can happen to it are the arms of one `select!`: its tick, news from
-//! chitchat, changed metadata of this node, decisions of operators, changed keys,
+//! chitchat, a silence that becomes too long, changed metadata of this node, decisions of operators, changed keys,
 //! a resolved seed, a command, and the end of chitchat. It reads chitchat's state,
 //! lets [`View`] conclude, and publishes. If chitchat panics, which no message
 //! should bring about, the driver says so and starts it again under a new
@@ -11,13 +11,14 @@
 //! time to be.
 
 use std::collections::HashSet;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::config::Config;
@@ -35,7 +36,7 @@ use crate::seeds::{self, Seeds};
 use crate::stall::StallGuard;
 use crate::transport::endpoint::Endpoint;
 use crate::transport::keyring::{KeyId, Keyring};
-use crate::view::{Observation, Settings, View};
+use crate::view::{Observation, Patience, Settings, View};
 
 mod memory;
 mod neighbourhood;
@@ -115,6 +116,8 @@ pub(crate) struct Driver {
     neighbourhood: Neighbourhood,
     memory: Memory,
     renounced: Option<Instant>,
+    /// When to look at the silent ones again, if no tick comes first.
+    look_at: Option<Instant>,
 
     shared: Arc<Shared>,
     events: broadcast::Sender<Event>,
@@ -173,8 +176,10 @@ impl Driver {
         keys.mark_changed();
         let mut driver = Driver {
             view: View::new(Settings {
-                phi_threshold: config.phi_threshold,
-                silence_min: config.gossip_interval * SILENT_ROUNDS_MIN,
+                patience: Patience {
+                    phi_threshold: config.phi_threshold,
+                    silence_min: config.gossip_interval * SILENT_ROUNDS_MIN,
+                },
                 introduce_after: config.max_interval,
                 forget_after: config.dead_node_grace,
             }),
@@ -192,6 +197,7 @@ impl Driver {
             neighbourhood,
             memory,
             renounced: None,
+            look_at: None,
             directives: channels.shared.directives.subscribe(),
             keys,
             shared: channels.shared,
@@ -243,6 +249,7 @@ impl Driver {
                     }
                 }
                 () = news.notified() => self.observe().await,
+                () = at(self.look_at) => self.observe().await,
                 Ok(()) = self.desired_changes.changed() => {
                     self.announce().await;
                 }
@@ -281,6 +288,7 @@ impl Driver {
         let held = self.stall.holds(now.instant) || now.instant < self.relearn_until;
         let directives = Arc::clone(&self.directives.borrow_and_update());
         let outcome = self.view.observe(observations, &directives, held, now);
+        self.look_at = outcome.look_at;
         let members = Arc::new(self.view.members());
         self.memory.note(&members, &directives, now);
         self.shared.members.store(Arc::clone(&members));
@@ -453,6 +461,14 @@ const SILENT_ROUNDS_MIN: u32 = 6;
 /// Twice for each round of gossip, so that half a round is lost at most.
 fn tick_period(config: &Config) -> Duration {
     config.gossip_interval / 2
+}
+
+/// Waits for that moment, or for ever without one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
 }
 
 #[cfg(test)]

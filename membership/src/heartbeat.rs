@@ -4,8 +4,9 @@
 //! knows. This table notes when each counter advanced here, which gives the age
 //! of the last heartbeat and phi, its age in mean intervals (the exponential
 //! simplification of Hayashibara et al., "The phi accrual failure detector",
-//! 2004, as chitchat computes it). chitchat decides who is dead; this is the
-//! evidence shown for it. The same table keeps out what no honest member says: a
+//! 2004, as chitchat computes it). chitchat looks at its own once in a round of
+//! gossip; from this one the view knows the moment at which a silence becomes too
+//! long, and shows it as evidence. The same table keeps out what no honest member says: a
 //! counter that leaps ahead of time, which would make a live node look dead; a
 //! flood of invented members; state of this very node. It is bounded by
 //! [`TABLE_LEN_MAX`], the digest that all its members would fill.
@@ -55,8 +56,16 @@ impl Moment {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Silence {
     pub(crate) age: Duration,
-    /// `None` before two heartbeats gave an interval.
-    pub(crate) phi: Option<f64>,
+    /// Between its heartbeats; `None` before two of them gave an interval.
+    pub(crate) interval_mean: Option<Duration>,
+}
+
+impl Silence {
+    /// The age in mean intervals.
+    pub(crate) fn phi(&self) -> Option<f64> {
+        let mean = self.interval_mean?;
+        Some(self.age.as_secs_f64() / mean.as_secs_f64())
+    }
 }
 
 /// What is known of every member's heartbeats.
@@ -136,11 +145,9 @@ impl HeartbeatTable {
     /// The silence of a member whose heartbeat has advanced here at least once.
     pub(crate) fn silence(&self, member: &ChitchatId, now: Instant) -> Option<Silence> {
         let entry = self.entries.get(member)?;
-        let age = now.saturating_duration_since(entry.advanced?);
-        let mean = entry.intervals.mean(self.interval_initial);
         Some(Silence {
-            age,
-            phi: mean.map(|mean| age.as_secs_f64() / mean),
+            age: now.saturating_duration_since(entry.advanced?),
+            interval_mean: entry.intervals.mean(self.interval_initial),
         })
     }
 
@@ -276,12 +283,15 @@ impl Intervals {
         self.recent.push_back(seconds);
     }
 
-    fn mean(&self, initial: Duration) -> Option<f64> {
+    fn mean(&self, initial: Duration) -> Option<Duration> {
         let count = u32::try_from(self.recent.len())
             .ok()
             .filter(|count| *count > 0)?;
         let sum: f64 = self.recent.iter().sum();
-        Some((sum + INITIAL_WEIGHT * initial.as_secs_f64()) / (f64::from(count) + INITIAL_WEIGHT))
+        let weighted = sum + INITIAL_WEIGHT * initial.as_secs_f64();
+        Some(Duration::from_secs_f64(
+            weighted / (f64::from(count) + INITIAL_WEIGHT),
+        ))
     }
 }
 
@@ -334,7 +344,7 @@ mod tests {
         }
         let silence = table.silence(&member(1), now.instant + STEP * 7).unwrap();
         assert_eq!(silence.age, STEP * 8);
-        let phi = silence.phi.unwrap();
+        let phi = silence.phi().unwrap();
         assert!((phi - 8.0).abs() < 1e-6, "{phi}");
     }
 

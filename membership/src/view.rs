@@ -10,8 +10,12 @@
 //!   known by hearsay only (it died before we came) appears as failed or left
 //!   once it has been silent for `introduce_after`.
 //! - Of several incarnations the highest live one counts, else the highest.
-//! - A node is failed when the detector calls it dead *and* it was silent for
-//!   `silence_min`, six rounds of gossip; a shorter silence is a doubt.
+//! - A node is failed when phi has passed the threshold *and* it was silent for
+//!   `silence_min`, six rounds of gossip; a shorter silence is a doubt. chitchat
+//!   judges phi once a round, half a round late on average and a whole one at
+//!   worst; so the view judges it too, and either of the two is believed. It says
+//!   when the next silence will be too long, so that nobody has to look often
+//!   ([`Outcome::look_at`]).
 //! - While removals are held, nobody becomes failed, and nobody appears or
 //!   disappears for being silent.
 //! - What is gone from the observations is silent, and after `forget_after`
@@ -47,7 +51,7 @@ pub(crate) struct Observation {
     pub(crate) incarnation: Incarnation,
     pub(crate) peer: SocketAddr,
     pub(crate) metadata: Arc<Metadata>,
-    /// What the failure detector says.
+    /// What chitchat's failure detector says, which is up to a round old.
     pub(crate) live: bool,
     pub(crate) silence: Option<Silence>,
     pub(crate) clock_offset: Option<ClockOffset>,
@@ -60,6 +64,9 @@ pub(crate) struct Outcome {
     pub(crate) events: Vec<Event>,
     /// Whether anything but ages, phi and clocks differs from the round before.
     pub(crate) changed: bool,
+    /// When the first that is not silent for too long yet will be, if nothing is
+    /// heard of it until then.
+    pub(crate) look_at: Option<Instant>,
 }
 
 /// The members as concluded so far.
@@ -74,13 +81,31 @@ pub(crate) struct View {
 /// The times and limits of a [`View`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
+    pub(crate) patience: Patience,
+    pub(crate) introduce_after: Duration,
+    pub(crate) forget_after: Duration,
+}
+
+/// How long a node may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
     /// Above it a node is dead to the failure detector; a part of it is doubt.
     pub(crate) phi_threshold: f64,
     /// A shorter silence is a doubt, whatever phi is: where heartbeats come often,
     /// a stall that is nobody's failure already makes many mean intervals.
     pub(crate) silence_min: Duration,
-    pub(crate) introduce_after: Duration,
-    pub(crate) forget_after: Duration,
+}
+
+impl Patience {
+    /// The age at which a silence is too long; `None` where only chitchat can
+    /// tell, because no interval was measured yet.
+    fn limit(&self, observation: &Observation) -> Option<Duration> {
+        if !observation.live {
+            return Some(self.silence_min);
+        }
+        let mean = observation.silence?.interval_mean?;
+        Some(mean.mul_f64(self.phi_threshold).max(self.silence_min))
+    }
 }
 
 impl View {
@@ -96,16 +121,27 @@ impl View {
     /// removals back.
     pub(crate) fn observe(
         &mut self,
-        observations: Vec<Observation>,
+        mut observations: Vec<Observation>,
         directives: &Directives,
         held: bool,
         now: Moment,
     ) -> Outcome {
         let mut outcome = Outcome::default();
+        for observation in &mut observations {
+            let limit = self.settings.patience.limit(observation);
+            if let Some((silence, limit)) = observation.silence.zip(limit) {
+                let left = limit.saturating_sub(silence.age);
+                if left.is_zero() {
+                    observation.live = false;
+                } else {
+                    let due = now.instant.checked_add(left);
+                    outcome.look_at = earlier(outcome.look_at, due);
+                }
+            }
+        }
         let mut counting = self.choose(observations, held, now.instant);
         let Settings {
-            phi_threshold,
-            silence_min,
+            patience,
             forget_after,
             ..
         } = self.settings;
@@ -113,8 +149,7 @@ impl View {
             directive: directives.get(id).copied().unwrap_or_default(),
             held,
             now,
-            phi_threshold,
-            silence_min,
+            patience,
         };
         self.known.retain(|id, known| match counting.remove(id) {
             Some(observation) => {
@@ -170,6 +205,10 @@ impl View {
         let known = self.known.get(&observation.id);
         known.is_some_and(|known| known.member().incarnation == observation.incarnation)
     }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    a.into_iter().chain(b).min()
 }
 
 impl Outcome {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Observation, Outcome};
+use super::{Observation, Outcome, Patience};
 use crate::directive::Directive;
 use crate::event::{Cause, Event, EventKind};
 use crate::heartbeat::{Moment, Silence};
@@ -38,8 +38,7 @@ pub(super) struct Round {
     pub(super) directive: Directive,
     pub(super) held: bool,
     pub(super) now: Moment,
-    pub(super) phi_threshold: f64,
-    pub(super) silence_min: Duration,
+    pub(super) patience: Patience,
 }
 
 /// What differs from the round before, beside the state.
@@ -72,7 +71,7 @@ impl Known {
             peer: observation.peer,
             metadata,
             heartbeat_age: observation.silence.map(|silence| silence.age),
-            phi: observation.silence.and_then(|silence| silence.phi),
+            phi: observation.silence.and_then(|silence| silence.phi()),
             live: observation.live,
             directive: round.directive,
             clock_offset: observation.clock_offset,
@@ -98,7 +97,7 @@ impl Known {
     pub(super) fn take(&mut self, observation: Observation, round: &Round, outcome: &mut Outcome) {
         let silence = observation.silence;
         self.member.heartbeat_age = silence.map(|silence| silence.age);
-        self.member.phi = silence.and_then(|silence| silence.phi);
+        self.member.phi = silence.and_then(|silence| silence.phi());
         self.member.clock_offset = observation.clock_offset;
 
         let previous = self.member.incarnation;
@@ -153,10 +152,12 @@ impl Known {
             Life::Doubted => DOUBT_ENDS,
             Life::Heard | Life::Silent => DOUBT_BEGINS,
         };
-        let phi = silence.and_then(|silence| silence.phi);
-        let too_short = silence.is_some_and(|silence| silence.age < round.silence_min);
+        let phi = silence.and_then(|silence| silence.phi());
+        let too_short = silence.is_some_and(|silence| silence.age < round.patience.silence_min);
         match (live, self.life) {
-            (true, _) if phi.is_some_and(|phi| phi >= part * round.phi_threshold) => Life::Doubted,
+            (true, _) if phi.is_some_and(|phi| phi >= part * round.patience.phi_threshold) => {
+                Life::Doubted
+            }
             (true, _) => Life::Heard,
             (false, Life::Heard | Life::Doubted) if round.held || too_short => Life::Doubted,
             (false, _) => Life::Silent,

@@ -14,6 +14,8 @@ const INTRODUCE_AFTER: Duration = Duration::from_secs(2);
 const FORGET_AFTER: Duration = Duration::from_secs(900);
 const PHI_THRESHOLD: f64 = 8.0;
 const SILENCE_MIN: Duration = SECOND;
+/// Between heartbeats.
+const MEAN: Duration = Duration::from_millis(250);
 
 /// A view, the decisions in force, and a clock that the test moves.
 struct World {
@@ -26,8 +28,10 @@ impl World {
     fn new() -> World {
         World {
             view: View::new(Settings {
-                phi_threshold: PHI_THRESHOLD,
-                silence_min: SILENCE_MIN,
+                patience: Patience {
+                    phi_threshold: PHI_THRESHOLD,
+                    silence_min: SILENCE_MIN,
+                },
                 introduce_after: INTRODUCE_AFTER,
                 forget_after: FORGET_AFTER,
             }),
@@ -79,10 +83,7 @@ fn node(id: &str, incarnation: u64, announced: AnnouncedState, live: bool) -> Ob
             ..Metadata::new(1)
         }),
         live,
-        silence: Some(Silence {
-            age: SECOND,
-            phi: Some(if live { 1.0 } else { 9.0 }),
-        }),
+        silence: Some(silence(if live { 1.0 } else { 9.0 })),
         clock_offset: None,
         is_self: false,
     }
@@ -91,11 +92,16 @@ fn node(id: &str, incarnation: u64, announced: AnnouncedState, live: bool) -> Ob
 /// A live node whose last heartbeat is that many mean intervals ago.
 fn overdue(phi: f64) -> Observation {
     Observation {
-        silence: Some(Silence {
-            age: SECOND,
-            phi: Some(phi),
-        }),
+        silence: Some(silence(phi)),
         ..live("n1", 1)
+    }
+}
+
+/// That many mean intervals.
+fn silence(phi: f64) -> Silence {
+    Silence {
+        age: MEAN.mul_f64(phi),
+        interval_mean: Some(MEAN),
     }
 }
 
@@ -114,7 +120,7 @@ fn a_short_silence_is_a_doubt_whatever_phi_is() {
     let mut silent = dead("n1", 1);
     silent.silence = Some(Silence {
         age: SILENCE_MIN - Duration::from_millis(1),
-        phi: Some(9.0),
+        interval_mean: Some(SILENCE_MIN / 9),
     });
     let events = world.observe(&[silent]);
     assert!(
@@ -126,6 +132,46 @@ fn a_short_silence_is_a_doubt_whatever_phi_is() {
         matches!(events[..], [EventKind::Failed { .. }]),
         "{events:?}"
     );
+}
+
+#[test]
+fn a_silence_is_too_long_at_a_moment_that_the_view_knows_beforehand() {
+    // Phi decides about one whose heartbeats are rare, six rounds about another; and
+    // they alone where chitchat has found it dead already.
+    for (mean, live, limit) in [
+        (MEAN, true, 8 * MEAN),
+        (MEAN / 10, true, SILENCE_MIN),
+        (MEAN / 10, false, SILENCE_MIN),
+        (MEAN, false, SILENCE_MIN),
+    ] {
+        let mut world = World::new();
+        let heard = |age, live| Observation {
+            silence: Some(Silence {
+                age,
+                interval_mean: Some(mean),
+            }),
+            live,
+            ..self::live("n1", 1)
+        };
+        let mut round = |age, live| {
+            let observations = vec![heard(age, live), self::live("n2", 1)];
+            let directives = Directives::new();
+            let outcome = world
+                .view
+                .observe(observations, &directives, false, world.now);
+            let left = outcome.look_at.map(|at| at - world.now.instant);
+            (left, world.state("n1"))
+        };
+        assert_eq!(round(Duration::ZERO, true).1, Some(MemberState::Active));
+        for left in [mean / 4, Duration::from_nanos(1)] {
+            let suspect = Some(MemberState::Suspect);
+            assert_eq!(round(limit - left, live), (Some(left), suspect));
+        }
+        // chitchat has not looked yet, or has found it dead before; n2 is awaited.
+        let failed = Some(MemberState::Failed);
+        assert_eq!(round(limit, live), (Some(7 * MEAN), failed));
+        assert_eq!(round(Duration::ZERO, true).1, Some(MemberState::Active));
+    }
 }
 
 #[test]
@@ -141,7 +187,7 @@ fn a_node_joins_fails_and_returns_with_evidence() {
     assert_eq!(world.observe(&[live("n1", 1)]), []);
     let failed = EventKind::Failed {
         from: MemberState::Active,
-        heartbeat_age: Some(SECOND),
+        heartbeat_age: Some(9 * MEAN),
         phi: Some(9.0),
     };
     assert_eq!(world.observe(&[dead("n1", 1)]), [failed]);
@@ -229,7 +275,7 @@ fn a_hold_turns_silence_into_doubt_and_ends() {
     let suspected = world.observe_held(&[dead("n1", 1)], true);
     let doubt = |phi| EventKind::Suspected {
         from: MemberState::Active,
-        heartbeat_age: Some(SECOND),
+        heartbeat_age: Some(MEAN.mul_f64(phi)),
         phi: Some(phi),
         held: true,
     };
@@ -258,7 +304,7 @@ fn a_doubt_begins_late_ends_early_and_is_told_once() {
     assert_eq!(world.observe(&[overdue(5.9)]), []);
     let suspected = EventKind::Suspected {
         from: MemberState::Active,
-        heartbeat_age: Some(SECOND),
+        heartbeat_age: Some(6 * MEAN),
         phi: Some(6.0),
         held: false,
     };

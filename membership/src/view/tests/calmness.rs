@@ -42,7 +42,7 @@ fn hour(loss: f64, ways: u32, seed: u64) -> (usize, usize) {
                 table.admit(&message, &own, world.now).unwrap();
             }
             let silence = table.silence(&member, world.now.instant);
-            let phi = silence.and_then(|silence| silence.phi);
+            let phi = silence.and_then(|silence| silence.phi());
             let observation = Observation {
                 silence,
                 live: phi.is_none_or(|phi| phi <= PHI_THRESHOLD),

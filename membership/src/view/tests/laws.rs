@@ -22,10 +22,7 @@ fn observations() -> impl Strategy<Value = Vec<Observation>> {
     )
         .prop_map(|(id, incarnation, announced, live, phi, joined)| {
             let mut one = node(id, incarnation, announced, live);
-            one.silence = Some(Silence {
-                age: SECOND,
-                phi: Some(if live { phi } else { phi + 8.0 }),
-            });
+            one.silence = Some(silence(if live { phi } else { phi + 8.0 }));
             Arc::make_mut(&mut one.metadata).joined = JoinMark(joined);
             one
         });
