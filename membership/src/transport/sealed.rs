@@ -21,9 +21,11 @@
 //!  body:   packing 0: as it is; packing 1: its length u16, then zstd
 //! ```
 //!
-//! Bodies are packed because a digest, which names every member, repeats itself:
-//! that of a hundred members shrinks from 4.4 to 1.4 KB. All of a body comes from
-//! holders of the key, so its length gives nothing away that they did not put in.
+//! A body that would make the frame too long for a datagram is packed, because a
+//! digest, which names every member, repeats itself: that of a hundred members
+//! shrinks from 4.4 to 1.4 KB. A shorter one is not: the time costs more than the
+//! bytes. All of a body comes from holders of the key, so its length gives nothing
+//! away that they did not put in.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -32,9 +34,12 @@ use chacha20poly1305::XNonce;
 use chacha20poly1305::aead::{Aead, Payload};
 use thiserror::Error;
 
+use super::DATAGRAM_LEN_MAX;
 use super::keyring::{KeyId, Keyring, SealingKey};
 use crate::identity::Incarnation;
 use crate::name::{ClusterName, NodeId};
+
+mod packing;
 
 /// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,8 +130,18 @@ pub(crate) fn seal(
     if body.len() > BODY_LEN_MAX {
         return Err(SealError::TooLong);
     }
-    let packed = pack(body);
-    let mut plain = Vec::with_capacity(FIXED_LEN + 3 * 64 + body.len());
+    let recipient = envelope.recipient.as_ref().map_or("", NodeId::as_str);
+    let names = [
+        envelope.sender.as_str(),
+        envelope.cluster.as_str(),
+        recipient,
+    ];
+    let unpacked_len = OVERHEAD + names.map(str::len).iter().sum::<usize>() + body.len();
+    let packed = match unpacked_len {
+        ..=DATAGRAM_LEN_MAX => None,
+        _ => packing::pack(body),
+    };
+    let mut plain = Vec::with_capacity(unpacked_len);
     plain.push(match envelope.kind {
         FrameKind::Gossip => 0,
         FrameKind::OtherCluster => 1,
@@ -142,12 +157,7 @@ pub(crate) fn seal(
     };
     plain.extend_from_slice(&ip.octets());
     plain.extend_from_slice(&envelope.address.port().to_be_bytes());
-    let recipient = envelope.recipient.as_ref().map_or("", NodeId::as_str);
-    for name in [
-        envelope.sender.as_str(),
-        envelope.cluster.as_str(),
-        recipient,
-    ] {
+    for name in names {
         plain.push(u8::try_from(name.len()).expect("a name has at most 64 bytes"));
         plain.extend_from_slice(name.as_bytes());
     }
@@ -195,7 +205,7 @@ pub(crate) fn open(keyring: &Keyring, frame: &[u8]) -> Result<Opened, OpenError>
     let plain = plain.map_err(|_| OpenError::Forged)?;
     let (envelope, in_use, packing, body) = read_envelope(&plain).ok_or(OpenError::Envelope)?;
     let body = match packing {
-        PACKED => unpack(body).ok_or(OpenError::Envelope)?,
+        PACKED => packing::unpack(body).ok_or(OpenError::Envelope)?,
         _ => {
             let body_at = plain.len() - body.len();
             let mut plain = plain;
@@ -228,34 +238,6 @@ const FIXED_LEN: usize = 1 + 1 + 3 * 8 + 4 + 18 + 3;
 
 const PLAIN: u8 = 0;
 const PACKED: u8 = 1;
-/// Shorter bodies fit a datagram as they are.
-const PACKED_LEN_MIN: usize = 256;
-/// Higher levels gain a few per cent and cost twice the time.
-const PACKING_LEVEL: i32 = 1;
-
-/// The body's length and its compressed form, where that is shorter.
-fn pack(body: &[u8]) -> Option<Vec<u8>> {
-    let len = u16::try_from(body.len()).ok()?;
-    if body.len() < PACKED_LEN_MIN {
-        return None;
-    }
-    let compressed = zstd::bulk::compress(body, PACKING_LEVEL).ok()?;
-    let packed = [&len.to_be_bytes()[..], &compressed].concat();
-    (packed.len() < body.len()).then_some(packed)
-}
-
-/// What was packed. Takes no more memory than the longest body there is.
-fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
-    let (len, compressed) = packed.split_first_chunk::<2>()?;
-    let len = usize::from(u16::from_be_bytes(*len));
-    if len > BODY_LEN_MAX {
-        return None;
-    }
-    let mut body = vec![0; len];
-    let written = zstd::bulk::decompress_to_buffer(compressed, &mut body[..]).ok()?;
-    (written == len).then_some(body)
-}
-
 /// The envelope, the sender's key in use, the packing of the body, and the body.
 fn read_envelope(plain: &[u8]) -> Option<(Envelope, KeyId, u8, &[u8])> {
     let (&[kind, packing], rest) = plain.split_first_chunk::<2>()?;

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::packing::{pack, unpack};
 use super::*;
 use crate::transport::keyring::GossipKey;
 
@@ -79,6 +80,16 @@ fn a_body_that_repeats_itself_takes_less_room_and_any_length_that_can_be_is_take
     assert_eq!(open(&ring(1), &frame).unwrap().body, [7; BODY_LEN_MAX]);
     let too_long = seal(&ring(1).sealing(&[]), &envelope(), &[7; BODY_LEN_MAX + 1]);
     assert_eq!(too_long, Err(SealError::TooLong));
+}
+
+#[test]
+fn a_body_is_packed_where_its_frame_would_not_fit_a_datagram() {
+    let envelope = envelope();
+    let names = "n1".len() + "jobfirst-cluster-1".len() + "n2".len();
+    let room = DATAGRAM_LEN_MAX - OVERHEAD - names;
+    let len = |body: usize| sealed(&ring(1), &envelope, &vec![7; body]).len();
+    assert_eq!(len(room), DATAGRAM_LEN_MAX);
+    assert!(len(room + 1) < DATAGRAM_LEN_MAX / 2, "{}", len(room + 1));
 }
 
 #[test]
