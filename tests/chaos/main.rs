@@ -9,11 +9,13 @@
 //! where the variable `CI` is set it fails instead. `CHAOS_LOSS_SECONDS` makes the
 //! test of packet loss longer.
 
+mod copied;
 mod hosts;
 mod in_flight;
 mod ipv6;
 mod isolation;
 mod loss;
+mod names;
 mod one_way;
 mod seeds;
 mod split;

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use basic_tests::harness::binaries::Binaries;
@@ -22,7 +21,7 @@ use tempfile::TempDir;
 
 /// How long any condition may take. A limit against hanging and no measure.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-/// Every host has its own ports, so any will do.
+/// Nobody else is on these hosts, so any will do.
 const BASE_PORT: u16 = 9400;
 /// What tests write goes here.
 const COLLECTION: &str = "chaos";
@@ -53,8 +52,8 @@ pub(crate) fn network(hosts: u16) -> Option<Network> {
 }
 
 impl World {
-    /// Hosts for `hosts` nodes, on which the first `nodes` run and are ready; `None`
-    /// as with [`network`].
+    /// Hosts for `hosts` nodes, on which the first `nodes` run and are ready, if any;
+    /// `None` as with [`network`].
     ///
     /// # Panics
     /// When the cluster does not come up.
@@ -90,9 +89,10 @@ impl World {
     }
 
     /// Writes the settings of a node that is to begin at these seeds.
-    pub(crate) fn configure(&self, number: u16, seeds: &[SocketAddr]) {
+    pub(crate) fn configure<S: ToString>(&self, number: u16, seeds: &[S]) {
         let node = self.layout(number);
-        let settings = node.settings(&self.layout.secret_file(), seeds);
+        let seeds: Vec<String> = seeds.iter().map(S::to_string).collect();
+        let settings = node.settings(&self.layout.secret_file(), &seeds);
         fs::write(node.config_file(), settings).unwrap();
     }
 
@@ -177,10 +177,20 @@ impl World {
 
     /// Writes a document on a node, which must be acknowledged.
     pub(crate) async fn write(&self, number: u16, key: &str) {
+        let (status, said) = self.try_write(number, key).await.unwrap();
+        assert!(
+            (200..300).contains(&status),
+            "{key} on node {number}: {status}: {said}"
+        );
+    }
+
+    /// Writes a document on a node, and returns the status and the text of the answer.
+    pub(crate) async fn try_write(&self, number: u16, key: &str) -> Result<(u16, String), String> {
         let url = self.document(number, key);
         let document = json!({ "written_on": number });
-        let answer = self.client.put_json(&url, &document).await.unwrap();
-        assert!(answer.status.is_success(), "{url}: {}", answer.text());
+        let answer = self.client.put_json(&url, &document).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        Ok((answer.status.as_u16(), answer.text()))
     }
 
     /// Waits until all documents are on all of these nodes, and the nodes' stores

@@ -4,7 +4,8 @@
 //! `+2` (proxy) and `+3` (its server), and the directory `node-i/` with
 //! `agent.toml`, `agent.log`, `app.log` and `data/`. One file beside them holds
 //! the secret of the cluster. All nodes are on 127.0.0.1 unless [`Hosts`] says
-//! otherwise.
+//! otherwise; with a host each, all have the ports of the first, as agents behind
+//! one name must.
 
 use std::fs;
 use std::io::{self, Write};
@@ -106,7 +107,10 @@ impl Layout {
             number,
             directory: self.directory.join(format!("node-{number}")),
             host: self.hosts.of(number),
-            port: self.base_port + PORTS_PER_NODE * number,
+            port: match self.hosts {
+                Hosts::Shared(_) => self.base_port + PORTS_PER_NODE * number,
+                Hosts::Consecutive(_) => self.base_port + PORTS_PER_NODE,
+            },
         })
     }
 
@@ -122,8 +126,9 @@ impl Layout {
 
     /// The nodes at which the others begin. Two of them, so that the first also
     /// finds the cluster again when it was away.
-    pub fn seeds(&self) -> Vec<SocketAddr> {
-        self.iter().take(2).map(|node| node.peer()).collect()
+    pub fn seeds(&self) -> Vec<String> {
+        let first = self.iter().take(2);
+        first.map(|node| node.peer().to_string()).collect()
     }
 
     /// Makes the directories, the secret unless there is one, and every
@@ -235,14 +240,15 @@ impl NodeLayout {
     }
 
     /// The text of its `agent.toml`. On an address beyond loopback the API, too,
-    /// is open to whoever reaches that address: only a test does.
-    pub fn settings(&self, secret_file: &Path, seeds: &[SocketAddr]) -> String {
+    /// is open to whoever reaches that address: only a test does. Seeds are addresses
+    /// or names, each with a port.
+    pub fn settings(&self, secret_file: &Path, seeds: &[String]) -> String {
         let open = if self.host.is_loopback() {
             ""
         } else {
             "insecure = true\n"
         };
-        let seeds: Vec<_> = seeds.iter().map(|seed| quoted(seed.to_string())).collect();
+        let seeds: Vec<_> = seeds.iter().map(quoted).collect();
         format!(
             "[node]\ncluster = \"jobfirst-cluster-1\"\nid = {id}\ndata_dir = {data}\n\n\
              [peer]\nlisten = {peer}\nadvertise = {peer}\nseeds = [{seeds}]\n\
@@ -306,12 +312,16 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_their_own_have_consecutive_addresses() {
+    fn hosts_of_their_own_have_consecutive_addresses_and_the_same_ports() {
         for (first, third) in [("10.77.1.1", "10.77.1.3"), ("fd77::1", "fd77::3")] {
             let hosts = Hosts::Consecutive(first.parse().unwrap());
             let layout = Layout::new(PathBuf::new(), 9400, 3).unwrap().on(hosts);
             let node = layout.node(3).unwrap();
             assert_eq!(node.peer().ip().to_string(), third);
+            assert_eq!(
+                Some(node.peer().port()),
+                layout.node(1).map(|one| one.peer().port())
+            );
             assert!(node.settings(Path::new("s"), &[]).contains("insecure"));
         }
     }

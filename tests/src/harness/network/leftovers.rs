@@ -1,4 +1,4 @@
-//! What a run that died has left: its processes, hosts, bridge and filter.
+//! What a run that died has left: its processes, hosts, names, bridge and filter.
 //!
 //! A name tells the process that made it ([`PREFIX`]); what belongs to a process
 //! that is gone is removed, and nothing else is touched.
@@ -10,13 +10,14 @@ use rustix::process::Signal;
 
 use super::PREFIX;
 use super::command::{CommandError, ip, nft, nft_json};
+use super::{NetworkError, names};
 use crate::harness::process::ProcessId;
 
 /// Removes everything whose maker is gone.
 ///
 /// # Errors
 /// When it cannot be listed, or a part of it not removed.
-pub(super) fn remove() -> Result<(), CommandError> {
+pub(super) fn remove() -> Result<(), NetworkError> {
     for namespace in orphans(namespaces()?) {
         // In a namespace of ours run only processes of ours.
         for pid in ip(&["netns", "pids", &namespace])?.split_ascii_whitespace() {
@@ -32,11 +33,14 @@ pub(super) fn remove() -> Result<(), CommandError> {
         if let Err(error) = ip(&["link", "delete", &link])
             && links().contains(&link)
         {
-            return Err(error);
+            return Err(error.into());
         }
     }
     for table in orphans(tables()?) {
         nft(&format!("delete table bridge {table}\n"))?;
+    }
+    for namespace in orphans(names::namespaces()) {
+        names::remove(&namespace).map_err(NetworkError::Names)?;
     }
     Ok(())
 }

@@ -11,13 +11,16 @@
 //! the test. All names begin with [`PREFIX`] and the process id, so that runs do
 //! not meet, and what a run that died has left is told from what is in use and
 //! removed by the next. Neighbours are permanent: a cut would else poison them.
+//! A host knows no names but those it is told ([`Network::point_name`]).
 //!
 //! Needs Linux, root, and the commands `ip` and `nft`; without them
 //! [`Network::create`] fails with the reason.
 
 mod command;
 mod leftovers;
+mod names;
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 
@@ -62,6 +65,9 @@ pub enum NetworkError {
     /// A command failed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The names of a host cannot be kept apart from those of this machine.
+    #[error("files in the place of /etc/hosts cannot be written")]
+    Names(#[source] io::Error),
 }
 
 impl Network {
@@ -88,6 +94,7 @@ impl Network {
         network.add_bridge()?;
         for host in network.iter() {
             network.add_host(host)?;
+            names::add(&network.namespace(host)).map_err(NetworkError::Names)?;
         }
         network.add_filter()?;
         Ok(network)
@@ -123,6 +130,15 @@ impl Network {
             inside.current_dir(directory);
         }
         inside
+    }
+
+    /// Makes `name` stand for these addresses on a host, for what runs there already
+    /// too. It is the only name that the host knows; with no address it knows none.
+    ///
+    /// # Errors
+    /// When the host's file cannot be written.
+    pub fn point_name(&self, host: u16, name: &str, addresses: &[IpAddr]) -> io::Result<()> {
+        names::point(&self.namespace(host), name, addresses)
     }
 
     /// Cuts a host off from all others.
@@ -284,6 +300,7 @@ impl Drop for Network {
         for host in self.iter() {
             let _ = ip(&["link", "delete", &self.port(host)]);
             let _ = ip(&["netns", "delete", &self.namespace(host)]);
+            let _ = names::remove(&self.namespace(host));
         }
         let _ = ip(&["link", "delete", &self.bridge()]);
     }
