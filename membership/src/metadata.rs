@@ -24,12 +24,20 @@ pub const LABELS_MAX: usize = 16;
 pub const LABEL_NAME_LEN_MAX: usize = 63;
 /// Longest value of a label, in bytes.
 pub const LABEL_VALUE_LEN_MAX: usize = 128;
+/// All labels together, in bytes as they travel ([`labels_len`]). Whatever else a
+/// node comes to announce, its app's trouble or another key, fits beside them.
+pub const LABELS_LEN_MAX: usize = 1024;
 /// Longest reason of an unhealthy app, in bytes.
 pub const REASON_LEN_MAX: usize = 120;
 /// Longest replica name, in bytes.
 pub const REPLICA_LEN_MAX: usize = 128;
 /// All fields together, encoded, in bytes.
 pub const METADATA_LEN_MAX: usize = 2048;
+
+/// The length of labels as they travel, in bytes: a JSON object of strings.
+pub fn labels_len(labels: &BTreeMap<String, String>) -> usize {
+    codec::encode_labels(labels).len()
+}
 
 /// What a node announces of its own course. Only the node itself changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,18 +1,16 @@
 //! Labels of a node: a small table of texts that other nodes see.
+//!
+//! They travel by gossip, where every byte is sent to every node; membership sets the limits.
 
 use std::collections::BTreeMap;
 
+use basic_membership::metadata::{
+    LABEL_NAME_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_LEN_MAX, LABELS_MAX, labels_len,
+};
 use toml_edit::{InlineTable, Value};
 
 use super::schema::FlagShape;
 use super::value::{self, Setting, ValueError};
-
-/// Most labels of a node. They travel by gossip, where every byte is sent to every node.
-const LABELS_MAX: usize = 16;
-/// Longest label name, in characters.
-const NAME_MAX: usize = 63;
-/// Longest label value, in bytes.
-const VALUE_MAX: usize = 128;
 
 const NAME_EXPECTED: &str =
     "a label name of 1 to 63 letters, digits, \".\", \"_\", \"-\" or \"/\" of ASCII";
@@ -76,7 +74,7 @@ impl Setting for BTreeMap<String, String> {
 /// Labels from anywhere, held to the rules of `[node] labels`.
 ///
 /// # Errors
-/// If there are too many, or a name or a value is not one of a label.
+/// If there are too many, a name or a value is not one of a label, or all of them together are too long.
 pub(crate) fn labels<'a>(
     pairs: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
 ) -> Result<BTreeMap<String, String>, ValueError> {
@@ -86,7 +84,7 @@ pub(crate) fn labels<'a>(
             max: LABELS_MAX,
         });
     }
-    pairs
+    let labels: BTreeMap<String, String> = pairs
         .map(|(name, value)| {
             if !is_label_name(name) {
                 return Err(ValueError::Malformed {
@@ -94,7 +92,7 @@ pub(crate) fn labels<'a>(
                     expected: NAME_EXPECTED,
                 });
             }
-            if value.len() > VALUE_MAX || value.chars().any(char::is_control) {
+            if value.len() > LABEL_VALUE_LEN_MAX || value.chars().any(char::is_control) {
                 return Err(ValueError::Malformed {
                     value: value.to_owned(),
                     expected: VALUE_EXPECTED,
@@ -102,11 +100,18 @@ pub(crate) fn labels<'a>(
             }
             Ok((name.to_owned(), value.to_owned()))
         })
-        .collect()
+        .collect::<Result<_, ValueError>>()?;
+    match labels_len(&labels) {
+        len if len > LABELS_LEN_MAX => Err(ValueError::TooLong {
+            len,
+            max: LABELS_LEN_MAX,
+        }),
+        _ => Ok(labels),
+    }
 }
 
 fn is_label_name(name: &str) -> bool {
-    (1..=NAME_MAX).contains(&name.len())
+    (1..=LABEL_NAME_LEN_MAX).contains(&name.len())
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))

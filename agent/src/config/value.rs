@@ -103,6 +103,14 @@ pub enum ValueError {
         /// How many are allowed.
         max: usize,
     },
+    /// A table whose entries together are too long.
+    #[error("its entries take {len} bytes together, {max} are allowed")]
+    TooLong {
+        /// How many bytes they take.
+        len: usize,
+        /// How many are allowed.
+        max: usize,
+    },
     /// No URL of host and port.
     #[error("{} {fault}", Printable::quoted(.value))]
     Url {

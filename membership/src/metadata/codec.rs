@@ -26,8 +26,8 @@ use std::net::SocketAddr;
 use thiserror::Error;
 
 use super::{
-    AnnouncedState, AppInfo, LABEL_NAME_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX, METADATA_LEN_MAX,
-    Metadata, REASON_LEN_MAX, REPLICA_LEN_MAX,
+    AnnouncedState, AppInfo, LABEL_NAME_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_LEN_MAX, LABELS_MAX,
+    METADATA_LEN_MAX, Metadata, REASON_LEN_MAX, REPLICA_LEN_MAX, labels_len,
 };
 use crate::directive::JoinMark;
 use crate::error::MetadataError;
@@ -46,8 +46,6 @@ const KEYS: &str = "keys";
 const FORMAT: &str = "format";
 
 const FORMAT_VERSION: &str = "1";
-/// `catching-up`.
-const STATE_LEN_MAX: usize = 11;
 
 /// Why a peer's value was not understood: the key and nothing of the value,
 /// which is not ours to repeat.
@@ -71,7 +69,6 @@ pub(crate) fn encode(metadata: &Metadata) -> Result<Vec<(&'static str, String)>,
             )
         }
     };
-    let labels = serde_json::to_string(&metadata.labels).expect("strings are valid JSON");
     let encoded = vec![
         (STATE, metadata.announced.as_str().to_owned()),
         (PROTOCOL, metadata.protocol.to_string()),
@@ -84,20 +81,16 @@ pub(crate) fn encode(metadata: &Metadata) -> Result<Vec<(&'static str, String)>,
         (APP_ADDRESS, app.address.clone().unwrap_or_default()),
         (APP_HEALTH, health),
         (WEIGHT, metadata.weight.to_string()),
-        (LABELS, labels),
+        (LABELS, encode_labels(&metadata.labels)),
         (REPLICA, metadata.replica.clone().unwrap_or_default()),
         (JOINED, metadata.joined.to_string()),
         (KEYS, encode_keys(&metadata.keys)),
         (FORMAT, FORMAT_VERSION.to_owned()),
     ];
-    // The state counts as the longest there is, so that a node whose metadata
-    // is accepted once can go through all its states.
-    let state_len = metadata.announced.as_str().len();
     let len: usize = encoded
         .iter()
         .map(|(key, value)| key.len() + value.len())
         .sum();
-    let len = len - state_len + STATE_LEN_MAX;
     if len > METADATA_LEN_MAX {
         return Err(MetadataError::TooLarge {
             len,
@@ -198,6 +191,9 @@ fn check(metadata: &Metadata) -> Result<(), MetadataError> {
             );
         }
     }
+    if labels_len(&metadata.labels) > LABELS_LEN_MAX {
+        return field(LABELS, "all labels together are at most 1024 bytes as JSON");
+    }
     Ok(())
 }
 
@@ -228,6 +224,10 @@ fn decode_health(text: &str) -> Option<(bool, u64, Option<String>)> {
     };
     let since_ms = decode_number(parts.next()?)?;
     Some((healthy, since_ms, parts.next().map(str::to_owned)))
+}
+
+pub(super) fn encode_labels(labels: &BTreeMap<String, String>) -> String {
+    serde_json::to_string(labels).expect("strings are valid JSON")
 }
 
 fn decode_labels(text: &str) -> Option<BTreeMap<String, String>> {
@@ -407,56 +407,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn metadata_beyond_the_limits_is_refused_before_it_is_announced() {
-        let mut metadata = Metadata::new(1);
-        for i in 0..LABELS_MAX {
-            metadata
-                .labels
-                .insert(format!("name-{i}"), "v".repeat(LABEL_VALUE_LEN_MAX));
+    /// A value, the last to be filled up, for each of as many labels as there can be.
+    fn labels_of(len: usize) -> BTreeMap<String, String> {
+        let mut labels: BTreeMap<String, String> = (10..10 + LABELS_MAX)
+            .map(|name| (name.to_string(), String::new()))
+            .collect();
+        let mut left = len - labels_len(&labels);
+        for value in labels.values_mut() {
+            *value = "x".repeat(left.min(LABEL_VALUE_LEN_MAX));
+            left -= value.len();
         }
-        assert!(matches!(
-            encode(&metadata),
-            Err(MetadataError::TooLarge { .. })
-        ));
-        metadata.labels.insert("one-more".to_owned(), String::new());
-        assert!(matches!(
-            encode(&metadata),
-            Err(MetadataError::Field { field: LABELS, .. })
-        ));
+        assert_eq!(labels_len(&labels), len);
+        labels
     }
 
     #[test]
-    fn metadata_that_just_fits_fits_in_every_state() {
+    fn labels_beyond_the_limits_are_refused_before_they_are_announced() {
         let mut metadata = Metadata::new(1);
-        for name in 0..LABELS_MAX {
-            metadata.labels.insert(name.to_string(), String::new());
+        metadata.labels = labels_of(LABELS_LEN_MAX);
+        encode(&metadata).unwrap();
+        let mut many = metadata.clone();
+        many.labels.insert("one-more".to_owned(), String::new());
+        metadata.labels = labels_of(LABELS_LEN_MAX + 1);
+        for refused in [many, metadata] {
+            assert!(matches!(
+                encode(&refused),
+                Err(MetadataError::Field { field: LABELS, .. })
+            ));
         }
-        metadata.announced = AnnouncedState::Left;
-        for name in 0..LABELS_MAX {
-            while metadata.check().is_ok() && metadata.labels[&name.to_string()].len() < 128 {
-                metadata
-                    .labels
-                    .get_mut(&name.to_string())
-                    .unwrap()
-                    .push('x');
-            }
-        }
-        assert!(
-            matches!(metadata.check(), Err(MetadataError::TooLarge { len, max }) if len == max + 1)
-        );
-        for value in metadata.labels.values_mut() {
-            if value.pop().is_some() {
-                break;
-            }
-        }
-        for announced in [AnnouncedState::CatchingUp, AnnouncedState::Leaving] {
-            Metadata {
-                announced,
-                ..metadata.clone()
-            }
-            .check()
-            .unwrap();
-        }
+    }
+
+    #[test]
+    fn whatever_a_node_comes_to_announce_fits_beside_the_longest_labels() {
+        let host = [63, 63, 63, 61].map(|len| "h".repeat(len)).join(".");
+        let metadata = Metadata {
+            announced: AnnouncedState::CatchingUp,
+            protocol: u16::MAX,
+            api: Some("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535")
+                .map(|text| text.parse().unwrap()),
+            app: AppInfo {
+                address: Some(format!("{host}:65535")),
+                healthy: false,
+                since_ms: u64::MAX,
+                reason: Some("r".repeat(REASON_LEN_MAX)),
+            },
+            weight: u32::MAX,
+            labels: labels_of(LABELS_LEN_MAX),
+            replica: Some("r".repeat(REPLICA_LEN_MAX)),
+            joined: JoinMark::MAX,
+            keys: vec![KeyId([0xFF; 4]); KEYS_MAX],
+        };
+        let map = to_map(encode(&metadata).unwrap());
+        assert_eq!(decode(lookup(&map)), Ok(Some(metadata)));
     }
 }

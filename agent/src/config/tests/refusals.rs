@@ -154,6 +154,19 @@ fn a_value_of_another_type_is_refused() {
 }
 
 #[test]
+fn labels_that_are_too_long_together_are_refused() {
+    let label = |n| format!("l{n} = \"{}\"", "x".repeat(120));
+    let labels = |count| (0..count).map(label).collect::<Vec<_>>().join(", ");
+    let file = |count| format!("[node]\nlabels = {{ {} }}\n", labels(count));
+    let config = Given::nothing().file(file(7)).config();
+    assert_eq!(config.node.labels.len(), 7);
+    file_is_refused(
+        &file(9),
+        &["agent.toml:2:1: [node] labels: its entries take 1153 bytes together, 1024 are allowed"],
+    );
+}
+
+#[test]
 fn a_value_that_means_nothing_is_refused() {
     for (assignment, fault) in [
         (
