@@ -6,7 +6,7 @@
 //! packet loss bring no false alarm. The fields are public, so that a test can
 //! shorten a time; [`Cluster::join`](crate::Cluster::join) checks the whole.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ pub struct Config {
     /// How long a deleted key is remembered by the gossip library. This crate
     /// deletes none. Default 15 minutes.
     pub deletion_grace: Duration,
-    /// A tick of our own that comes later than this counts as a stall of this
-    /// process. Default 0.5 s.
+    /// A tick of our own that comes later than this, or than three rounds of gossip,
+    /// counts as a stall of this process. Default 0.5 s.
     pub stall_threshold: Duration,
     /// After a stall, nobody is called failed for this long: the heartbeats that
     /// arrived meanwhile are read first. Default 2 s.
@@ -102,6 +102,10 @@ impl Config {
         }
         if self.advertise.ip().is_multicast() {
             return Err(advertise("it is a multicast address"));
+        }
+        if matches!(self.advertise.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+            // Its scope is a number of this host, and means nothing on another.
+            return Err(advertise("it is a link-local address"));
         }
         if self.seeds.len() > seeds::SEEDS_MAX {
             return Err(JoinError::TooManySeeds {

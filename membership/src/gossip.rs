@@ -174,18 +174,19 @@ impl Driver {
         let mut keys = keyring.watch();
         // What was installed since the metadata was made is announced too.
         keys.mark_changed();
+        let patience = Patience {
+            phi_threshold: config.phi_threshold,
+            silence_min: config.gossip_interval * SILENT_ROUNDS_MIN,
+        };
         let mut driver = Driver {
             view: View::new(Settings {
-                patience: Patience {
-                    phi_threshold: config.phi_threshold,
-                    silence_min: config.gossip_interval * SILENT_ROUNDS_MIN,
-                },
+                patience,
                 introduce_after: config.max_interval,
                 forget_after: config.dead_node_grace,
             }),
             stall: StallGuard::new(
                 tick_period(&config),
-                config.stall_threshold,
+                config.stall_threshold.min(patience.silence_min / 2),
                 config.stall_hold,
                 Instant::now(),
             ),
@@ -238,7 +239,8 @@ impl Driver {
         loop {
             let news = self.protocol.news();
             tokio::select! {
-                _ = tick.tick() => {
+                due = tick.tick() => {
+                    read_first(due).await;
                     self.note_tick();
                     self.observe().await;
                     self.remember().await;
@@ -249,7 +251,10 @@ impl Driver {
                     }
                 }
                 () = news.notified() => self.observe().await,
-                () = at(self.look_at) => self.observe().await,
+                due = at(self.look_at) => {
+                    read_first(due).await;
+                    self.observe().await;
+                }
                 Ok(()) = self.desired_changes.changed() => {
                     self.announce().await;
                 }
@@ -283,12 +288,12 @@ impl Driver {
     /// Reads chitchat's state, concludes, publishes.
     async fn observe(&mut self) {
         let now = Moment::now();
-        let observations = self.protocol.observe(now.instant).await;
+        let mut observations = self.protocol.observe(now.instant).await;
+        self.look_at = self.view.judge(&mut observations, now.instant);
         self.note_neighbourhood(&observations, now);
         let held = self.stall.holds(now.instant) || now.instant < self.relearn_until;
         let directives = Arc::clone(&self.directives.borrow_and_update());
         let outcome = self.view.observe(observations, &directives, held, now);
-        self.look_at = outcome.look_at;
         let members = Arc::new(self.view.members());
         self.memory.note(&members, &directives, now);
         self.shared.members.store(Arc::clone(&members));
@@ -463,13 +468,28 @@ fn tick_period(config: &Config) -> Duration {
     config.gossip_interval / 2
 }
 
-/// Waits for that moment, or for ever without one.
-async fn at(moment: Option<Instant>) {
+/// Waits for that moment and returns it; for ever without one.
+async fn at(moment: Option<Instant>) -> Instant {
     match moment {
-        Some(moment) => sleep_until(moment).await,
+        Some(moment) => {
+            sleep_until(moment).await;
+            moment
+        }
         None => pending().await,
     }
 }
+
+/// After a stall of this process, too short to hold anything back, lets chitchat
+/// read what arrived meanwhile before anybody is judged by its absence.
+async fn read_first(due: Instant) {
+    if due.elapsed() >= LATE_MIN {
+        sleep(READING_TIME).await;
+    }
+}
+
+const LATE_MIN: Duration = Duration::from_millis(20);
+/// A full socket is read within less.
+const READING_TIME: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests;

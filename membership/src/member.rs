@@ -182,8 +182,8 @@ pub struct Member {
     pub heartbeat_age: Option<Duration>,
     /// The age in mean heartbeat intervals; `None` where nothing was measured.
     pub phi: Option<f64>,
-    /// Whether the failure detector here hears it, whatever else is known of it.
-    /// This node hears itself.
+    /// Whether the failure detector here hears it, or has not missed it for long
+    /// enough to call it silent, whatever else is known of it. This node hears itself.
     pub live: bool,
     /// What operators have decided about it.
     pub directive: Directive,

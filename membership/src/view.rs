@@ -9,13 +9,15 @@
 //! - A node appears when it is live and its metadata is complete. One that is
 //!   known by hearsay only (it died before we came) appears as failed or left
 //!   once it has been silent for `introduce_after`.
-//! - Of several incarnations the highest live one counts, else the highest.
+//! - Of several incarnations the highest live one counts, else the one that
+//!   counted before, else the highest: another process with the same id, whose life
+//!   was a later one and is over, says nothing about the node that outlived it.
 //! - A node is failed when phi has passed the threshold *and* it was silent for
 //!   `silence_min`, six rounds of gossip; a shorter silence is a doubt. chitchat
 //!   judges phi once a round, half a round late on average and a whole one at
 //!   worst; so the view judges it too, and either of the two is believed. It says
 //!   when the next silence will be too long, so that nobody has to look often
-//!   ([`Outcome::look_at`]).
+//!   ([`View::judge`]).
 //! - While removals are held, nobody becomes failed, and nobody appears or
 //!   disappears for being silent.
 //! - What is gone from the observations is silent, and after `forget_after`
@@ -51,7 +53,8 @@ pub(crate) struct Observation {
     pub(crate) incarnation: Incarnation,
     pub(crate) peer: SocketAddr,
     pub(crate) metadata: Arc<Metadata>,
-    /// What chitchat's failure detector says, which is up to a round old.
+    /// What chitchat's failure detector says, up to a round old, until the view
+    /// has judged it.
     pub(crate) live: bool,
     pub(crate) silence: Option<Silence>,
     pub(crate) clock_offset: Option<ClockOffset>,
@@ -64,9 +67,6 @@ pub(crate) struct Outcome {
     pub(crate) events: Vec<Event>,
     /// Whether anything but ages, phi and clocks differs from the round before.
     pub(crate) changed: bool,
-    /// When the first that is not silent for too long yet will be, if nothing is
-    /// heard of it until then.
-    pub(crate) look_at: Option<Instant>,
 }
 
 /// The members as concluded so far.
@@ -117,28 +117,37 @@ impl View {
         }
     }
 
-    /// Takes in everything that is observed and decided now. `held` holds
+    /// Calls those dead whose silence is too long by now, whether chitchat has
+    /// looked or not. Returns when the first of the others will be, if nothing is
+    /// heard of it until then.
+    pub(crate) fn judge(&self, observations: &mut [Observation], now: Instant) -> Option<Instant> {
+        let mut look_at = None;
+        for observation in observations {
+            let limit = self.settings.patience.limit(observation);
+            let Some((silence, limit)) = observation.silence.zip(limit) else {
+                continue;
+            };
+            let left = limit.saturating_sub(silence.age);
+            if left.is_zero() {
+                observation.live = false;
+            } else {
+                let due = now.checked_add(left);
+                look_at = look_at.into_iter().chain(due).min();
+            }
+        }
+        look_at
+    }
+
+    /// Takes in everything that is observed, judged and decided now. `held` holds
     /// removals back.
     pub(crate) fn observe(
         &mut self,
-        mut observations: Vec<Observation>,
+        observations: Vec<Observation>,
         directives: &Directives,
         held: bool,
         now: Moment,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        for observation in &mut observations {
-            let limit = self.settings.patience.limit(observation);
-            if let Some((silence, limit)) = observation.silence.zip(limit) {
-                let left = limit.saturating_sub(silence.age);
-                if left.is_zero() {
-                    observation.live = false;
-                } else {
-                    let due = now.instant.checked_add(left);
-                    outcome.look_at = earlier(outcome.look_at, due);
-                }
-            }
-        }
         let mut counting = self.choose(observations, held, now.instant);
         let Settings {
             patience,
@@ -191,7 +200,10 @@ impl View {
                 }
             }
             // The address only makes the order of what is read irrelevant.
-            let rank = |one: &Observation| (one.live, one.incarnation, one.peer);
+            let rank = |one: &Observation| {
+                let counted_before = !one.live && self.is_known(one);
+                (one.live, counted_before, one.incarnation, one.peer)
+            };
             match counting.get(&observation.id) {
                 Some(best) if rank(best) >= rank(&observation) => {}
                 _ => drop(counting.insert(observation.id.clone(), observation)),
@@ -205,10 +217,6 @@ impl View {
         let known = self.known.get(&observation.id);
         known.is_some_and(|known| known.member().incarnation == observation.incarnation)
     }
-}
-
-fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    a.into_iter().chain(b).min()
 }
 
 impl Outcome {

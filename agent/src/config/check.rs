@@ -189,6 +189,11 @@ fn own_address(config: &Config) -> Vec<Found> {
     .collect()
 }
 
+/// An address whose scope is a number of this host, which means nothing on another.
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
 fn advertise(config: &Config) -> Vec<Found> {
     let (listen, compared) = (
         config.peer.listen,
@@ -198,10 +203,16 @@ fn advertise(config: &Config) -> Vec<Found> {
         None if listen.ip().is_unspecified() => {
             (PEER_LISTEN.id(), Conflict::AdvertiseRequired { listen })
         }
-        Some(advertise) if advertise.ip().is_unspecified() || advertise.port() == 0 => (
-            PEER_ADVERTISE.id(),
-            Conflict::AdvertiseUnusable { advertise },
-        ),
+        Some(advertise)
+            if advertise.ip().is_unspecified()
+                || is_link_local(advertise.ip())
+                || advertise.port() == 0 =>
+        {
+            (
+                PEER_ADVERTISE.id(),
+                Conflict::AdvertiseUnusable { advertise },
+            )
+        }
         _ => return Vec::new(),
     };
     vec![Found {
@@ -293,7 +304,8 @@ fn api(config: &Config) -> Vec<Found> {
 fn app(config: &Config) -> Vec<Found> {
     let advertised = config.peer.advertised(config.peer.listen).ip();
     let app = config.app.advertised();
-    if advertised.is_loopback() || advertised.is_unspecified() || !app.is_loopback() {
+    let is_usable = !advertised.is_unspecified() && !is_link_local(advertised);
+    if !is_usable || advertised.is_loopback() || !app.is_loopback() {
         return Vec::new();
     }
     let key = if config.app.advertise.is_some() {

@@ -491,6 +491,8 @@ async fn what_cannot_work_is_refused_before_anything_starts() {
     };
     let text = join(|config| config.advertise.set_ip(Ipv4Addr::UNSPECIFIED.into())).await;
     assert!(text.to_string().contains("every address"), "{text}");
+    let text = join(|config| config.advertise.set_ip("fe80::1".parse().unwrap())).await;
+    assert!(text.to_string().contains("link-local"), "{text}");
     let text = join(|config| config.seeds.push("10.0.0.2".to_owned())).await;
     assert!(text.to_string().contains("10.0.0.2"), "{text}");
     let text = join(|config| config.gossip_interval = Duration::ZERO).await;

@@ -127,7 +127,9 @@ impl Protocol {
             }
             state.max_version()
         };
-        Ok(self.handle.with_chitchat(write).await)
+        let version = self.handle.with_chitchat(write).await;
+        self.endpoint.screen().note_own_version(version);
+        Ok(version)
     }
 
     /// The version of this node's own keys.
@@ -149,6 +151,9 @@ impl Protocol {
         screen.retain_members(|member| states.contains_key(member), now);
         let mut observations = Vec::with_capacity(states.len());
         for (member, state) in states {
+            if member == own {
+                screen.note_own_version(state.max_version());
+            }
             // The transport lets no other id through.
             let Ok(id) = member.node_id.parse::<NodeId>() else {
                 continue;

@@ -1,8 +1,9 @@
 //! A new life of gossip within the same process.
 //!
 //! chitchat is started again when it has ended by itself, which is a panic; when
-//! a peer holds state of this node that this node never announced; and when the
-//! others remember a later life of it, and so refuse this one. Each time it goes
+//! a peer holds state of this node that this node never announced; when the
+//! others remember a later life of it, and so refuse this one; and when another
+//! process with its id is gone that had a later life. Each time it goes
 //! by a new incarnation, since peers ignore what counts from zero, and as an heir
 //! to what is known: the members stay as they were until they were heard again or
 //! had time to be.
@@ -28,7 +29,8 @@ impl Driver {
     /// Why this incarnation is of no use, if it is. Either a peer holds state of
     /// it that this node never announced: a faulty peer made it up, and others pass
     /// it on; nobody believes the forgery of a life that is over. Or the others have
-    /// heard a later life of this node, and take this one for a recording.
+    /// heard a later life of this node, one that this node forgot or one that another
+    /// process had, and take this one for a recording.
     pub(super) async fn reason_to_renounce(&mut self) -> Option<&'static str> {
         let rested = self
             .renounced
@@ -36,14 +38,21 @@ impl Driver {
         if !rested {
             return None;
         }
-        let (claim, outrun) = {
+        let now = Instant::now();
+        let (claim, outrun, outlived) = {
             let screen = self.endpoint.screen();
-            (screen.newest_claim(), screen.outrun_by(Instant::now()))
+            let (outrun, outlived) = (screen.outrun_by(now), screen.outlived(now));
+            (screen.newest_claim(), outrun, outlived)
         };
         if outrun.is_some() {
             return Some(
                 "the others remember a later life of this node: its data directory is new, and \
                  its clock has gone back",
+            );
+        }
+        if outlived.is_some() {
+            return Some(
+                "another process with this node's id is gone, and its life was a later one",
             );
         }
         let forged = claim > self.protocol.own_version().await;
@@ -93,7 +102,11 @@ impl Driver {
     }
 
     async fn start_again(&mut self) -> anyhow::Result<Protocol> {
-        let former = self.endpoint.screen().outrun_by(Instant::now());
+        let now = Instant::now();
+        let former = {
+            let screen = self.endpoint.screen();
+            screen.outrun_by(now).max(screen.outlived(now))
+        };
         self.config.identity.advance(former, SystemTime::now())?;
         let own = self.config.identity.chitchat_id(self.config.advertise);
         self.endpoint.screen().renew(own);

@@ -17,6 +17,8 @@ use crate::transport::keyring::{GossipKey, Keyring};
 use crate::transport::sealed::Envelope;
 
 const HANG: Duration = Duration::from_secs(60);
+/// Between two rounds of gossip.
+const INTERVAL: Duration = Duration::from_millis(200);
 
 /// A driver without its handle, so that the test reaches its endpoint.
 struct Node {
@@ -33,6 +35,10 @@ struct Node {
 
 impl Node {
     async fn start(id: &str, seed: Option<SocketAddr>) -> Node {
+        Node::start_at(id, seed, INTERVAL).await
+    }
+
+    async fn start_at(id: &str, seed: Option<SocketAddr>, interval: Duration) -> Node {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
@@ -40,7 +46,8 @@ impl Node {
         let id: NodeId = id.parse().unwrap();
         let identity =
             Identity::load_or_create(data_dir.path(), Some(id.clone()), SystemTime::now());
-        let config = Config::new("c".parse().unwrap(), identity.unwrap(), address);
+        let mut config = Config::new("c".parse().unwrap(), identity.unwrap(), address);
+        (config.gossip_interval, config.initial_interval) = (interval, interval);
         let incarnation = config.identity.incarnation.0;
         let journal = Arc::new(Journal::default());
         let shared = Arc::new(Shared::new(Arc::clone(&journal)));
@@ -249,14 +256,15 @@ struct StalledNode {
 }
 
 impl StalledNode {
-    async fn start() -> StalledNode {
+    async fn start(interval: Duration) -> StalledNode {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
         let data_dir = tempfile::tempdir().unwrap();
         let peer: NodeId = "peer".parse().unwrap();
         let now = SystemTime::now();
         let identity = Identity::load_or_create(data_dir.path(), Some(peer.clone()), now).unwrap();
-        let config = Config::new("c".parse().unwrap(), identity, address);
+        let mut config = Config::new("c".parse().unwrap(), identity, address);
+        (config.gossip_interval, config.initial_interval) = (interval, interval);
         let metadata = Metadata {
             announced: AnnouncedState::Active,
             ..Metadata::new(1)
@@ -264,7 +272,7 @@ impl StalledNode {
         let cluster = Cluster::join(config, ring(), socket, metadata, None)
             .await
             .unwrap();
-        let node = Node::start("n1", Some(address)).await;
+        let node = Node::start_at("n1", Some(address), interval).await;
         let stalled = StalledNode {
             node,
             peer,
@@ -292,6 +300,11 @@ impl StalledNode {
             .state
     }
 
+    fn is_live(&self) -> bool {
+        let members = self.node.shared.members.load();
+        members.find(&self.peer).unwrap().live
+    }
+
     fn is_held(&self) -> bool {
         self.node.shared.journal.snapshot().removals_held
     }
@@ -299,26 +312,50 @@ impl StalledNode {
     fn stall(&self) {
         std::thread::sleep(Duration::from_millis(2500));
     }
+
+    /// Fails if anybody was called failed, or taken for one who is not there.
+    fn assert_nobody_was_missed(&mut self) {
+        while let Ok(event) = self.node.events.try_recv() {
+            let kind = &event.kind;
+            assert!(!matches!(kind, EventKind::Failed { .. }), "{event:?}");
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_process_that_stalls_calls_nobody_failed_when_it_wakes() {
-    let mut stalled = StalledNode::start().await;
+    let mut stalled = StalledNode::start(INTERVAL).await;
     stalled.stall();
     wait("the stall is noticed", || stalled.is_held()).await;
+    assert!(stalled.is_live(), "whoever is doubted is not missed");
     wait("the hold is over", || !stalled.is_held()).await;
     assert!(stalled.node.shared.journal.snapshot().tick_delay_max > Duration::from_secs(2));
     assert_eq!(stalled.state(), MemberState::Active);
-    while let Ok(event) = stalled.node.events.try_recv() {
-        assert!(!matches!(event.kind, EventKind::Failed { .. }), "{event:?}");
+    stalled.assert_nobody_was_missed();
+    stalled.node.stop().await;
+    stalled.cluster.stop().await;
+}
+
+#[tokio::test]
+async fn short_stalls_of_a_process_with_quick_gossip_call_nobody_failed() {
+    // Six rounds take 300 ms: some of these stalls are longer and some shorter.
+    let mut stalled = StalledNode::start(Duration::from_millis(50)).await;
+    for stall in [120, 200, 280, 350, 400, 480] {
+        std::thread::sleep(Duration::from_millis(stall));
+        let woken = Instant::now();
+        wait("the peer is heard again", || {
+            woken.elapsed() > Duration::from_millis(100) && stalled.state() == MemberState::Active
+        })
+        .await;
     }
+    stalled.assert_nobody_was_missed();
     stalled.node.stop().await;
     stalled.cluster.stop().await;
 }
 
 #[tokio::test]
 async fn what_died_during_a_stall_is_called_failed_after_the_hold_and_not_before() {
-    let stalled = StalledNode::start().await;
+    let stalled = StalledNode::start(INTERVAL).await;
     stalled.cluster.stop().await;
     stalled.stall();
     wait("the stall is noticed", || stalled.is_held()).await;

@@ -67,6 +67,8 @@ pub(crate) struct DigestEntry {
 pub(crate) struct NodeDelta {
     pub(crate) member: ChitchatId,
     pub(crate) keys: BTreeSet<String>,
+    /// How far the member's state comes with it.
+    pub(crate) max_version: u64,
 }
 
 /// Which rule a message breaks.
@@ -90,7 +92,7 @@ pub(crate) enum Refusal {
     Deletion,
     #[error("it has a key or value that no node has")]
     KeyValue,
-    #[error("it speaks about this node's own state, which nobody else may change")]
+    #[error("it tells more of this node's own state than there is, and nobody else may change it")]
     OwnState,
 }
 
@@ -251,6 +253,7 @@ fn read_delta(buf: &mut &[u8]) -> Result<Vec<NodeDelta>, Refusal> {
                 deltas.push(NodeDelta {
                     member,
                     keys: BTreeSet::new(),
+                    max_version: 0,
                 });
             }
             OP_KEY_VALUE => {
@@ -269,6 +272,7 @@ fn read_delta(buf: &mut &[u8]) -> Result<Vec<NodeDelta>, Refusal> {
                     return Err(Refusal::Deletion);
                 }
                 version_before = version;
+                delta.max_version = version;
                 delta.keys.insert(key);
                 if delta.keys.len() > KEYS_MAX {
                     return Err(Refusal::KeyValue);
@@ -276,13 +280,12 @@ fn read_delta(buf: &mut &[u8]) -> Result<Vec<NodeDelta>, Refusal> {
             }
             OP_MAX_VERSION => {
                 let version: u64 = read(&mut ops)?;
-                if deltas.is_empty() {
-                    return Err(Refusal::Malformed);
-                }
+                let delta = deltas.last_mut().ok_or(Refusal::Malformed)?;
                 if version < version_before || version > VERSION_MAX {
                     return Err(Refusal::Versions);
                 }
                 version_before = version;
+                delta.max_version = version;
             }
             _ => return Err(Refusal::Malformed),
         }

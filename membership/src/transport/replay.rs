@@ -44,7 +44,14 @@ pub(crate) struct ReplayTable {
 
 #[derive(Debug)]
 struct Sender {
-    windows: Vec<(Incarnation, Window)>,
+    lives: Vec<Life>,
+    heard: u64,
+}
+
+#[derive(Debug)]
+struct Life {
+    incarnation: Incarnation,
+    window: Window,
     heard: u64,
 }
 
@@ -62,30 +69,34 @@ impl ReplayTable {
             self.forget_least_recent();
         }
         let entry = self.senders.entry(key).or_insert(Sender {
-            windows: Vec::new(),
+            lives: Vec::new(),
             heard: self.clock,
         });
         entry.heard = self.clock;
-        if let Some((_, window)) = entry
-            .windows
+        let lives = &mut entry.lives;
+        if let Some(life) = lives
             .iter_mut()
-            .find(|(known, _)| *known == incarnation)
+            .find(|life| life.incarnation == incarnation)
         {
-            return if window.admit(sequence) {
-                Admission::Fresh
-            } else {
-                Admission::Repeated
-            };
+            if !life.window.admit(sequence) {
+                return Admission::Repeated;
+            }
+            life.heard = self.clock;
+            return Admission::Fresh;
         }
-        if entry.windows.iter().any(|(known, _)| *known > incarnation) {
+        if lives.iter().any(|life| life.incarnation > incarnation) {
             return Admission::FormerLife;
         }
-        if entry.windows.len() >= INCARNATIONS_MAX {
-            entry.windows.remove(0);
+        if lives.len() >= INCARNATIONS_MAX {
+            // Not the lowest: it may be the one that lives.
+            let longest_silent = (0..lives.len()).min_by_key(|at| lives[*at].heard);
+            longest_silent.map(|at| lives.swap_remove(at));
         }
-        entry
-            .windows
-            .push((incarnation, Window::starting_with(sequence)));
+        lives.push(Life {
+            incarnation,
+            window: Window::starting_with(sequence),
+            heard: self.clock,
+        });
         Admission::Fresh
     }
 
@@ -230,6 +241,16 @@ mod tests {
         assert!(admit(&mut table, 1, 5, 2), "heard before, still alive");
         assert!(!admit(&mut table, 1, 7, 1));
         assert!(admit(&mut table, 2, 7, 1), "another sender");
+    }
+
+    #[test]
+    fn a_life_that_goes_on_is_heard_through_any_number_of_later_ones() {
+        let mut table = ReplayTable::default();
+        for incarnation in 1..20 {
+            assert!(admit(&mut table, 1, incarnation, 1));
+            assert!(admit(&mut table, 1, 1, 1 + incarnation), "{incarnation}");
+        }
+        assert!(!admit(&mut table, 1, 2, 9), "over and forgotten");
     }
 
     #[test]

@@ -92,7 +92,10 @@ pub(crate) struct Screen {
 /// A process that speaks with our id and has heard of our present life: what was
 /// recorded of a former one, however much and however well timed, cannot name it.
 struct Rival {
+    /// The one heard last, of however many there are.
     conflict: IdentityConflict,
+    /// The highest incarnation that any of them had.
+    latest: Incarnation,
     first: Instant,
     last: Instant,
 }
@@ -129,6 +132,7 @@ impl Screen {
     pub(crate) fn renew(&mut self, own: ChitchatId) {
         self.own = own;
         self.confirmed.clear();
+        self.heartbeats.own_version = 0;
     }
 
     /// The incarnation that this node goes by.
@@ -273,8 +277,7 @@ impl Screen {
     pub(crate) fn rival(&self, now: Instant) -> Option<IdentityConflict> {
         let rival = self.rival.as_ref()?;
         let lasting = rival.last.saturating_duration_since(rival.first) >= RIVAL_LASTS;
-        let recent = now.saturating_duration_since(rival.last) < RIVAL_FORGOTTEN;
-        (lasting && recent).then(|| rival.conflict.clone())
+        (lasting && !rival.is_silent(now)).then(|| rival.conflict.clone())
     }
 
     /// A later life of this node that others remember and nobody lives, where
@@ -285,6 +288,19 @@ impl Screen {
             return None;
         }
         self.heartbeats.ended_later_life(&self.own, now)
+    }
+
+    /// A later life of this node that another process had, and that is over. Whoever
+    /// heard that one first, or only of it, takes this one for a recording.
+    pub(crate) fn outlived(&self, now: Instant) -> Option<Incarnation> {
+        let rival = (self.rival.as_ref()).filter(|rival| rival.is_silent(now))?;
+        let own = Incarnation(self.own.generation_id);
+        (rival.latest > own).then_some(rival.latest)
+    }
+
+    /// Notes how far this node's own state has come: what others hold of it.
+    pub(crate) fn note_own_version(&mut self, version: u64) {
+        self.heartbeats.own_version = version;
     }
 
     /// Whether authentic messages are inspected, or reach chitchat as they are.
@@ -369,10 +385,10 @@ impl Screen {
     }
 
     fn note_rival(&mut self, incarnation: Incarnation, from: SocketAddr, now: Moment) {
-        let first = match &self.rival {
-            Some(rival) if rival.conflict.incarnation == incarnation => rival.first,
-            _ => now.instant,
-        };
+        // Several may take turns, or one may start again and again.
+        let known = (self.rival.as_ref()).filter(|rival| !rival.is_silent(now.instant));
+        let first = known.map_or(now.instant, |rival| rival.first);
+        let latest = known.map_or(incarnation, |rival| rival.latest.max(incarnation));
         let conflict = IdentityConflict {
             incarnation,
             address: from,
@@ -380,9 +396,16 @@ impl Screen {
         };
         self.rival = Some(Rival {
             conflict,
+            latest,
             first,
             last: now.instant,
         });
+    }
+}
+
+impl Rival {
+    fn is_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) >= RIVAL_FORGOTTEN
     }
 }
 

@@ -166,8 +166,9 @@ impl Known {
 
     fn conclude(&mut self, live: bool, change: Change, round: &Round, outcome: &mut Outcome) {
         let directed = self.member.directive != round.directive;
-        outcome.changed |= directed || self.member.live != live;
-        self.member.live = live;
+        let missed = self.life == Life::Silent;
+        outcome.changed |= directed || self.member.live == missed;
+        self.member.live = !missed;
         self.member.directive = round.directive;
 
         let from = self.member.state;

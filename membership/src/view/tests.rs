@@ -52,7 +52,8 @@ impl World {
     }
 
     fn observe_held(&mut self, observations: &[Observation], held: bool) -> Vec<EventKind> {
-        let observations = observations.to_vec();
+        let mut observations = observations.to_vec();
+        self.view.judge(&mut observations, self.now.instant);
         let outcome = self
             .view
             .observe(observations, &self.directives, held, self.now);
@@ -154,13 +155,10 @@ fn a_silence_is_too_long_at_a_moment_that_the_view_knows_beforehand() {
             ..self::live("n1", 1)
         };
         let mut round = |age, live| {
-            let observations = vec![heard(age, live), self::live("n2", 1)];
-            let directives = Directives::new();
-            let outcome = world
-                .view
-                .observe(observations, &directives, false, world.now);
-            let left = outcome.look_at.map(|at| at - world.now.instant);
-            (left, world.state("n1"))
+            let mut observations = [heard(age, live), self::live("n2", 1)];
+            world.observe(&observations);
+            let look_at = world.view.judge(&mut observations, world.now.instant);
+            (look_at.map(|at| at - world.now.instant), world.state("n1"))
         };
         assert_eq!(round(Duration::ZERO, true).1, Some(MemberState::Active));
         for left in [mean / 4, Duration::from_nanos(1)] {
@@ -240,6 +238,40 @@ fn a_restart_that_nobody_missed_is_no_failure() {
     };
     assert_eq!(world.observe(&[live("n1", 1), live("n1", 2)]), [restarted]);
     assert_eq!(world.observe(&[dead("n1", 1), live("n1", 2)]), []);
+}
+
+#[test]
+fn a_later_life_that_is_over_does_not_make_a_short_silence_a_failure() {
+    let mut world = World::new();
+    let over = Observation {
+        silence: Some(silence(1000.0)),
+        ..dead("n1", 2)
+    };
+    world.observe(&[live("n1", 1), over.clone()]);
+    let quiet = Observation {
+        silence: Some(silence(1.0)),
+        ..dead("n1", 1)
+    };
+    let events = world.observe(&[quiet, over]);
+    assert!(
+        matches!(events[..], [EventKind::Suspected { .. }]),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn who_outlived_another_with_its_id_fails_when_it_dies_though_the_other_had_left() {
+    let mut world = World::new();
+    world.observe(&[live("n1", 1)]);
+    world.observe(&[live("n1", 1), live("n1", 2)]);
+    let left = node("n1", 2, AnnouncedState::Left, false);
+    world.observe(&[live("n1", 1), left.clone()]);
+    assert_eq!(world.state("n1"), Some(MemberState::Active));
+    let events = world.observe(&[dead("n1", 1), left]);
+    assert!(
+        matches!(events[..], [EventKind::Failed { .. }]),
+        "{events:?}"
+    );
 }
 
 #[test]

@@ -476,7 +476,7 @@ fn listening_everywhere_without_an_address_to_tell_is_refused() {
 
 #[test]
 fn an_advertised_address_that_nobody_can_connect_to_is_refused() {
-    for address in ["0.0.0.0:9400", "127.0.0.1:0"] {
+    for address in ["0.0.0.0:9400", "127.0.0.1:0", "[fe80::1%2]:9400"] {
         let given = Given::nothing()
             .flag("--advertise", address)
             .environment(&[("BASIC_AGENT_PEER_SECRET", SECRET)]);

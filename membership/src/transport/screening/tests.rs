@@ -234,6 +234,34 @@ fn a_living_process_with_our_id_is_noticed_for_as_long_as_it_speaks() {
 }
 
 #[test]
+fn processes_with_our_id_that_take_turns_are_one_conflict_and_the_latest_is_outlived() {
+    let mut bench = Bench::new();
+    for turn in 0..8 {
+        bench.pass(1);
+        // One was there before this life, one came after it.
+        let incarnation = [5, 77][turn % 2];
+        let envelope = Envelope {
+            sender: "here".parse().unwrap(),
+            incarnation: Incarnation(incarnation),
+            ..bench.envelope()
+        };
+        let of_both = [
+            forge::member("here", incarnation, 9401),
+            bench.screen.own().clone(),
+        ];
+        let syn = forge::syn(CLUSTER, &of_both.map(Entry::of));
+        accepted(bench.offer(&forge::frame(&ring(1), &envelope, &syn)));
+        let noticed = bench.screen.rival(bench.now.instant).is_some();
+        assert_eq!(noticed, turn >= 2, "{turn}");
+        assert_eq!(bench.screen.outlived(bench.now.instant), None);
+    }
+    let long_after = bench.now.instant + RIVAL_FORGOTTEN;
+    assert_eq!(bench.screen.outlived(long_after), Some(Incarnation(77)));
+    bench.screen.renew(forge::member("here", 78, 9400));
+    assert_eq!(bench.screen.outlived(long_after), None);
+}
+
+#[test]
 fn a_recording_of_our_former_life_is_no_rival_however_long_it_goes_on() {
     let mut bench = Bench::new();
     for _half_second in 0..20 {
