@@ -151,16 +151,20 @@ async fn carry_out(
     let Outcome {
         id,
         changed,
+        ended_conflict,
         state,
         decision,
     } = decided.map_err(problem)?;
-    let body = json!({
+    let mut body = json!({
         "id": id,
         "action": action.as_str(),
         "result": if changed { "done" } else { "unchanged" },
         "state": state,
         "decision": decision,
     });
+    if ended_conflict {
+        body["ended_conflict"] = json!(true);
+    }
     Ok(Json(body).into_response())
 }
 

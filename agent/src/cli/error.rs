@@ -155,6 +155,7 @@ impl CliError {
             },
             Self::Setup(error) => error.code(),
             Self::Client(error) if error.is_unreachable() => 3,
+            Self::Client(error) if error.is_wrong_usage() => 2,
             Self::Output(_) if self.is_broken_pipe() => 0,
             Self::Telemetry(_)
             | Self::Runtime(_)

@@ -4,19 +4,34 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::{Environment, HttpUrl, Sources};
+use crate::config::{Environment, HostPort, HttpUrl, Sources};
 
 use super::CliError;
+use super::setup::FILE_DEFAULT;
 
 /// How a command finds the agent.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ClientArgs {
-    /// The agent's API, such as http://127.0.0.1:9401 [env: BASIC_AGENT_API; default: as configured]
+    /// The agent's API, such as http://127.0.0.1:9401 or 127.0.0.1:9401 [env: BASIC_AGENT_API; default: as configured]
     #[arg(long, value_name = "URL")]
     pub(super) api: Option<String>,
-    /// The agent's configuration file, which says where its API is [env: BASIC_AGENT_CONFIG]
+    /// The agent's configuration file, which says where its API is [env: BASIC_AGENT_CONFIG; default: basic-agent.toml,
+    /// if it is there]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+}
+
+/// The configuration file that was named, by flag or variable; else the one that `init` and `join` write in the working
+/// directory, if it is there.
+pub(super) fn file_or_default(
+    named: Option<PathBuf>,
+    environment: &Environment,
+) -> Option<PathBuf> {
+    let named = named.or_else(|| environment.config_file());
+    named.or_else(|| {
+        let usual = PathBuf::from(FILE_DEFAULT);
+        usual.is_file().then_some(usual)
+    })
 }
 
 /// How an answer is printed.
@@ -37,7 +52,12 @@ impl ClientArgs {
             .or_else(|| environment.api());
         if let Some(value) = given {
             // A value that is not UTF-8 is no URL; what stands in for its bytes is none either.
-            let url = HttpUrl::parse(&value.to_string_lossy());
+            let text = value.to_string_lossy();
+            // `members` shows addresses without a scheme, and there is one only.
+            let url = match text.parse::<HostPort>() {
+                Ok(address) => HttpUrl::parse(&format!("http://{address}")),
+                Err(_) => HttpUrl::parse(&text),
+            };
             return url.map_err(|fault| CliError::ApiUrl {
                 value: value.to_owned(),
                 fault,
@@ -45,7 +65,7 @@ impl ClientArgs {
         }
         let environment = environment.clone();
         let sources = Sources {
-            file: self.config.clone(),
+            file: file_or_default(self.config.clone(), &environment),
             environment,
             flags: Vec::new(),
         };

@@ -4,6 +4,7 @@
 //! becomes that of the token, and the node counts as joined anew.
 
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +43,12 @@ pub(super) struct Join {
 struct Attempt {
     address: HostPort,
     outcome: Outcome,
+}
+
+/// The node that joins.
+struct Own<'a> {
+    id: &'a str,
+    advertised: SocketAddr,
 }
 
 enum Outcome {
@@ -85,8 +92,12 @@ impl Join {
         let connector = Connector::new(&credentials.map_err(SetupError::Credentials)?, ATTEMPT_MAX);
         let mut attempts = Vec::new();
         block_on(async {
+            let own = Own {
+                id: identity.id.as_str(),
+                advertised: config.peer.advertised(config.peer.listen),
+            };
             for address in token.addresses() {
-                let attempt = Attempt::of(&connector, address).await;
+                let attempt = Attempt::of(&connector, address, &own).await;
                 let is_enough = !matches!(attempt.outcome, Outcome::Away { .. });
                 attempts.push(attempt);
                 if is_enough {
@@ -177,7 +188,7 @@ impl Join {
 }
 
 impl Attempt {
-    async fn of(connector: &Connector, address: &HostPort) -> Self {
+    async fn of(connector: &Connector, address: &HostPort, own: &Own<'_>) -> Self {
         let resolved = timeout(
             ATTEMPT_MAX,
             tokio::net::lookup_host((address.host(), address.port())),
@@ -191,7 +202,10 @@ impl Attempt {
                 reason: "the name cannot be resolved; check it, and the name service of this host"
                     .to_owned(),
             },
-            Some(found) => Outcome::of(connector.connect(found, Protocol::Gossip).await),
+            Some(found) => {
+                let outcome = Outcome::of(connector.connect(found, Protocol::Gossip).await);
+                outcome.unless_advertised(found, own)
+            }
         };
         Self {
             address: address.clone(),
@@ -231,6 +245,23 @@ impl Outcome {
             Err(error) => Self::Away {
                 reason: error.to_string(),
             },
+        }
+    }
+}
+
+impl Outcome {
+    /// Another node cannot be where this one tells all others that it is.
+    fn unless_advertised(self, reached: SocketAddr, own: &Own<'_>) -> Self {
+        match self {
+            Self::Reached { node } if reached == own.advertised && node != own.id => {
+                Self::Refused {
+                    reason: format!(
+                        "that is the address of {node}, and this node advertises it too; join again with --force, and an \
+                         address of this node for --advertise"
+                    ),
+                }
+            }
+            outcome => outcome,
         }
     }
 }

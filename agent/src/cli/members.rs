@@ -62,18 +62,21 @@ fn table(members: &client::Members, now: SystemTime) -> Table {
         let is_own = member.id.is_some() && member.id == members.own_id;
         let id = member.id.as_deref().unwrap_or("-");
         let state = member.state.as_deref().unwrap_or("-");
-        let (app, app_colour) = match member.app.as_ref().and_then(|app| app.healthy) {
+        // Of an agent that is gone it is known only what it said last of its app.
+        let is_gone = member.live == Some(false) && member.agent != Some(false);
+        let app_said = member.app.as_ref().filter(|_| !is_gone);
+        let (app, app_colour) = match app_said.and_then(|app| app.healthy) {
             Some(true) => ("healthy", Some(Colour::Good)),
             Some(false) => ("unhealthy", Some(Colour::Bad)),
             None => ("-", None),
         };
-        let app = match member.app.as_ref().and_then(|app| app.by.as_ref()) {
+        let app = match app_said.and_then(|app| app.by.as_ref()) {
             Some(by) => format!("{app}, says {by}"),
             None => app.to_owned(),
         };
         // What the agent that is asked finds itself counts beside what the member's own agent says.
         let (app, app_colour) = match member.reachable.ok {
-            Some(false) => (format!("{app}, not reached"), Some(Colour::Bad)),
+            Some(false) if !is_gone => (format!("{app}, not reached"), Some(Colour::Bad)),
             _ => (app, app_colour),
         };
         let doubt = match member.phi {

@@ -251,18 +251,41 @@ impl Decide {
         if self.json {
             return output.document(&answer.body);
         }
-        let mut text = self.node.clone();
-        let effect = verb.effect(&decided.decision);
-        // Writing to a string cannot fail.
-        let _ = match decided.result.as_deref() {
-            Some("unchanged") => write!(text, " {effect} already; nothing was changed"),
-            _ => write!(text, " {effect}"),
+        let unchanged = decided.result.as_deref() == Some("unchanged");
+        let effect = match decided.ended_conflict {
+            true => "is the one with its id that goes on, and takes writes again".to_owned(),
+            false => verb.effect(&decided.decision),
         };
+        let already = if unchanged {
+            "nothing was changed: "
+        } else {
+            ""
+        };
+        let mut text = format!("{already}{} {effect}", self.node);
         if let Some(state) = state {
+            // Writing to a string cannot fail.
             let _ = write!(text, "; its state is {}", Printable::plain(&state));
         }
         text.push('\n');
-        output.text(&text)
+        output.text(&text)?;
+        if let Some(hint) = self.hint(verb, &decided, unchanged) {
+            output.remark(hint);
+        }
+        Ok(())
+    }
+
+    /// What was perhaps meant where the decision does not do it.
+    fn hint(&self, verb: Verb, decided: &Decided, unchanged: bool) -> Option<String> {
+        let node = &self.node;
+        match verb {
+            Verb::Revive if unchanged => Some(format!(
+                "if two nodes have the id {node}, ask the agent of the one that is to go on, by --api"
+            )),
+            Verb::Undrain if decided.decision["failed"] == true => Some(format!(
+                "an operator called {node} failed, too; `basic-agent revive {node}` takes that back"
+            )),
+            _ => None,
+        }
     }
 
     /// Waits until the decision shows here, and a node that is drained has nothing in flight here. Returns the node's
@@ -329,10 +352,37 @@ async fn in_flight(client: &Client, node: &str) -> Result<Option<String>, Client
     })
 }
 
-/// Who is logged in.
+/// Who is logged in; where the shell does not say it, as in a job of cron, the name of the process's user.
 pub(super) fn user() -> Option<String> {
     let names = ["USER", "LOGNAME"].into_iter();
-    names
-        .filter_map(|name| std::env::var(name).ok())
-        .find(|name| !name.is_empty())
+    let mut named = names.filter_map(|name| std::env::var(name).ok());
+    named.find(|name| !name.is_empty()).or_else(|| {
+        let uid = rustix::process::getuid().as_raw().to_string();
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        Some(name_of(&uid, &users).unwrap_or(format!("uid {uid}")))
+    })
+}
+
+/// The name of a user in the text of `passwd(5)`.
+fn name_of(uid: &str, users: &str) -> Option<String> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        (fields.nth(1) == Some(uid)).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_by_number_and_a_damaged_line_is_passed_over() {
+        let users =
+            "root:x:0:0:root:/root:/bin/sh\n\n:x:7\nann:x:1000:1000::/home/ann:/bin/sh\nbob\n";
+        assert_eq!(name_of("1000", users).as_deref(), Some("ann"));
+        assert_eq!(name_of("0", users).as_deref(), Some("root"));
+        assert_eq!(name_of("7", users), None);
+        assert_eq!(name_of("100", users), None);
+    }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
+use super::flags::file_or_default;
 use crate::config::{Environment, FlagShape, FlagValue, Initial, KEYS, SET, Sources};
 
 const HEADING: &str = "Settings";
@@ -11,7 +12,7 @@ const HEADING: &str = "Settings";
 /// The configuration file and the flags that override it.
 #[derive(Debug, Args)]
 pub(super) struct SettingsArgs {
-    /// The configuration file [env: BASIC_AGENT_CONFIG]
+    /// The configuration file [env: BASIC_AGENT_CONFIG; default: basic-agent.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -36,7 +37,7 @@ impl SettingsArgs {
     /// File, environment and flags together.
     pub(super) fn sources(self, environment: Environment) -> Sources {
         Sources {
-            file: self.config,
+            file: file_or_default(self.config, &environment),
             environment,
             flags: self.flags.0,
         }

@@ -21,7 +21,7 @@ use crate::keys::{KeyFileError, TokenError};
 use crate::replace::replace;
 
 /// Name of the configuration file where none is given.
-const FILE_DEFAULT: &str = "basic-agent.toml";
+pub(super) const FILE_DEFAULT: &str = "basic-agent.toml";
 /// Name of the data directory where none is given.
 const DATA_DIR_DEFAULT: &str = "basic-agent-data";
 

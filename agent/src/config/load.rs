@@ -24,7 +24,7 @@ use super::value::{Raw, Setting};
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The file named on the command line; without one, the file named by `BASIC_AGENT_CONFIG`, if any. A file that is
-    /// named has to exist, and no file is looked for that nobody named.
+    /// named has to exist.
     pub file: Option<PathBuf>,
     /// The variables of the environment.
     pub environment: Environment,

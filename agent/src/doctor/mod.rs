@@ -3,8 +3,8 @@
 //! In goes what `run` would be given; out comes a [`Report`]: for each check a verdict, the
 //! evidence and the next step. Looked at are the configuration and the secret, the ports and
 //! who has them, the server beside the agent, the seeds and the advertised address over TLS,
-//! the clocks of the peers, the disk and the limits of the process, and whether anything of
-//! it belongs to another agent.
+//! the clocks of the peers, the disk and the limits of the process, the program that is told
+//! of events, and whether anything of it belongs to another agent.
 //!
 //! Nothing that it does stays: ports are bound for a moment, the disk is measured with a
 //! file that has no name, the store is locked shared and let go. An agent that starts in
@@ -20,6 +20,7 @@ mod data_dir;
 mod disk;
 mod fetch;
 mod holder;
+mod hooks;
 mod limits;
 mod ports;
 mod report;
@@ -123,6 +124,7 @@ pub async fn examine(sources: &Sources) -> Report {
     checks.extend(rest.into_iter().flatten());
     checks.push(clocks::examine(&subject));
     checks.push(limits::examine(&subject));
+    checks.extend(hooks::examine(&subject));
     Report::of(checks)
 }
 

@@ -49,6 +49,8 @@ pub struct Outcome {
     pub id: NodeId,
     /// Whether anything changed; a decision that is in force already changes nothing, and is not recorded again.
     pub changed: bool,
+    /// Whether it ended a conflict of two nodes with one id: this one takes writes again.
+    pub ended_conflict: bool,
     /// Its state as this node sees it now; `None` for one that is away, or a server without an agent.
     pub state: Option<MemberState>,
     /// All that is in force about it now.
@@ -78,7 +80,7 @@ pub enum OperationError {
     },
     /// No other node takes requests.
     #[error(
-        "{node} is the only node that takes requests now: without it, clients get errors; bring another one up first, or repeat with ?force=true"
+        "{node} is the only node that takes requests now: without it, clients get errors; bring another one up first, or insist (--force, or ?force=true of a request)"
     )]
     LastOne {
         /// Which.
@@ -241,9 +243,9 @@ impl Operations {
             Action::Revive => self.open_latch(&subject)?,
             _ => None,
         };
-        let mut changed = after != before
-            || opened.is_some()
-            || (action == Action::Remove && is_server(&subject));
+        let ended_conflict = opened.is_some();
+        let mut changed =
+            after != before || ended_conflict || (action == Action::Remove && is_server(&subject));
         if changed {
             let entry = AuditEntry {
                 action: action.to_string(),
@@ -272,6 +274,7 @@ impl Operations {
         Ok(Outcome {
             id: subject.id().clone(),
             changed,
+            ended_conflict,
             state,
             decision: DecisionView::of(&after, subject.joined()),
         })

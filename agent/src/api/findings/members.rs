@@ -6,8 +6,6 @@ use basic_membership::{Member, MemberState};
 
 use super::{Code, Facts, Finding, ask_its_agent, heard};
 
-/// A drain that lasts longer was perhaps forgotten.
-const DRAIN_MAX: Duration = Duration::from_secs(3600);
 /// How long a removed node may take to notice, leave in order and stop.
 const REMOVAL_MAX: Duration = Duration::from_secs(30);
 
@@ -20,8 +18,9 @@ pub(super) fn findings(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
             MemberState::Failed => failed(facts, member),
             MemberState::Suspect => suspect(facts, member),
             MemberState::Maintenance => maintenance(facts, member),
-            MemberState::Draining if member.directive.drain => drained(facts, member)?,
+            MemberState::Draining if member.directive.drain => drained(facts, member),
             MemberState::Removed if member.live => removed(facts, member)?,
+            MemberState::Active if member.directive.weight == Some(0) => weightless(facts, member),
             _ => return None,
         };
         Some(finding.about(&member.id).since(member.since))
@@ -53,7 +52,7 @@ fn called_failed(facts: &Facts<'_>, member: &Member) -> Finding {
         ),
     )
     .cause(order(facts, member, "fail"))
-    .evidence(heard(member, facts))
+    .evidence(heard_or_own(facts, member))
     .next(format!(
         "when it may take requests again: basic-agent revive {id}"
     ))
@@ -93,21 +92,36 @@ fn maintenance(facts: &Facts<'_>, member: &Member) -> Finding {
     ))
 }
 
-fn drained(facts: &Facts<'_>, member: &Member) -> Option<Finding> {
-    let age = facts.now.duration_since(member.since).unwrap_or_default();
-    let id = &member.id;
-    (age > DRAIN_MAX).then(|| {
-        Finding::warning(
-            Code::OperatorDecision,
-            format!(
-                "{} has been drained for long; it takes no requests",
-                facts.named(member)
-            ),
-        )
-        .cause(order(facts, member, "drain"))
-        .evidence(heard_or_own(facts, member))
-        .next(format!("if that was forgotten: basic-agent undrain {id}"))
-    })
+fn drained(facts: &Facts<'_>, member: &Member) -> Finding {
+    Finding::warning(
+        Code::OperatorDecision,
+        format!(
+            "an operator drained {}; it takes no new requests",
+            facts.named(member)
+        ),
+    )
+    .cause(order(facts, member, "drain"))
+    .evidence(heard_or_own(facts, member))
+    .next(format!(
+        "when it may take requests again: basic-agent undrain {}",
+        member.id
+    ))
+}
+
+fn weightless(facts: &Facts<'_>, member: &Member) -> Finding {
+    Finding::warning(
+        Code::OperatorDecision,
+        format!(
+            "an operator gave {} the weight 0; it takes no requests",
+            facts.named(member)
+        ),
+    )
+    .cause(order(facts, member, "weight"))
+    .evidence(heard_or_own(facts, member))
+    .next(format!(
+        "when it may take requests again: basic-agent weight {} default",
+        member.id
+    ))
 }
 
 fn removed(facts: &Facts<'_>, member: &Member) -> Option<Finding> {
@@ -180,7 +194,6 @@ mod tests {
     }
 
     const MINUTE: Duration = Duration::from_secs(60);
-    const HOURS: Duration = Duration::from_secs(7200);
 
     #[test]
     fn a_failure_is_told_with_silence_and_phi() {
@@ -210,7 +223,7 @@ mod tests {
                 "basic-agent undrain n2",
             ),
         ] {
-            let found = scene(state, decision, live, HOURS).only(Code::OperatorDecision);
+            let found = scene(state, decision, live, MINUTE).only(Code::OperatorDecision);
             assert!(!found.is_error(), "{found:?}");
             assert!(found.next.ends_with(way_back), "{found:?}");
             assert!(found.cause.contains("ann") && found.cause.ends_with("new disk"));
@@ -218,11 +231,17 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_is_worth_a_word_only_when_it_lasts_long() {
-        let fresh = scene(MemberState::Draining, "drain", true, MINUTE);
-        assert_eq!(fresh.findings(), []);
-        let leaving = scene(MemberState::Draining, "", true, HOURS);
-        assert_eq!(leaving.findings(), [], "it drains by itself");
+    fn a_node_that_drains_by_itself_is_not_worth_a_word_and_one_without_weight_is() {
+        let leaving = scene(MemberState::Draining, "", true, MINUTE);
+        assert_eq!(leaving.findings(), []);
+        let mut weightless = scene(MemberState::Active, "weight", true, MINUTE);
+        weightless.member("n2").directive.weight = Some(0);
+        let found = weightless.only(Code::OperatorDecision);
+        assert!(
+            !found.is_error() && found.cause.contains("ann"),
+            "{found:?}"
+        );
+        assert!(found.next.ends_with("weight n2 default"), "{found:?}");
     }
 
     #[test]

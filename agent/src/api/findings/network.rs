@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use basic_membership::{NodeId, RejectReason, Rejection};
+use basic_membership::{Member, MemberState, NodeId, RejectReason, Rejection};
 use basic_sync::net::LinkStatus;
 
 use super::{Code, Facts, Finding, START_MAX};
@@ -22,6 +22,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
     strangers
         .chain(not_reached(facts))
         .chain(alone(facts))
+        .chain(own_seed(facts))
         .chain(silent_seeds(facts))
         .chain(unresolved_seeds(facts))
         .chain(links)
@@ -34,6 +35,10 @@ fn stranger(facts: &Facts<'_>, rejection: &Rejection) -> Option<Finding> {
         return None;
     }
     let source = rejection.source;
+    // Whoever is let in by now has put it right.
+    if facts.others_live().any(|member| member.peer == source) {
+        return None;
+    }
     let (fact, cause, next) = match rejection.reason {
         RejectReason::OtherSecret => (
             format!("an agent at {source} has another peer secret"),
@@ -73,8 +78,9 @@ fn stranger(facts: &Facts<'_>, rejection: &Rejection) -> Option<Finding> {
             .since(rejection.first)
             .cause(cause)
             .evidence(format!(
-                "{} datagrams could not be accepted, {handshakes} TLS handshakes failed for it",
-                rejection.count
+                "{} datagrams could not be accepted, the last {} s ago; {handshakes} TLS handshakes failed for it",
+                rejection.count,
+                age.as_secs()
             ))
             .next(next),
     )
@@ -136,6 +142,27 @@ fn alone(facts: &Facts<'_>) -> Option<Finding> {
     )
 }
 
+/// All seeds are the address that this node advertises: so it is where the address of the node to join was given for
+/// its own.
+fn own_seed(facts: &Facts<'_>) -> Option<Finding> {
+    let others = facts.members.iter().any(|member| !member.is_self);
+    let seeds = &facts.config.peer.seeds;
+    let own = |address| address == Some(facts.own_address);
+    if others || seeds.is_empty() || !seeds.iter().all(|seed| own(seed.socket_address())) {
+        return None;
+    }
+    let address = facts.own_address;
+    Some(
+        Finding::warning(
+            Code::Alone,
+            "no other member was found: [peer] seeds names nobody but this node",
+        )
+        .cause("[peer] advertise is the address of the node to join, or [peer] seeds that of this node")
+        .evidence(format!("both are {address}"))
+        .next("set [peer] advertise to an address of this node; basic-agent doctor shows where the advertised one leads"),
+    )
+}
+
 fn silent_seeds(facts: &Facts<'_>) -> Option<Finding> {
     let silent = facts.gossip.silent_seeds.iter();
     let silent: Vec<String> = silent
@@ -179,9 +206,10 @@ fn unresolved(facts: &Facts<'_>) -> impl Iterator<Item = String> {
 
 fn broken(facts: &Facts<'_>, link: &LinkStatus) -> Option<Finding> {
     let id = link.peer.id.as_str();
+    let removed = |member: &Member| member.state == MemberState::Removed;
     let member = facts
         .others_live()
-        .find(|member| member.id.as_str() == id)?;
+        .find(|member| member.id.as_str() == id && !removed(member))?;
     let error = link.last_error.as_ref().filter(|_| !link.up)?;
     Some(
         Finding::error(
@@ -200,7 +228,6 @@ fn broken(facts: &Facts<'_>, link: &LinkStatus) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use basic_membership::MemberState;
     use basic_sync::model::PeerId;
     use basic_sync::net::Peer;
 
@@ -320,6 +347,18 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_seeds_are_all_itself_says_so_at_once() {
+        let mut scene = Scene::healthy();
+        scene.config.peer.seeds = vec!["10.0.0.1:9400".parse().unwrap()];
+        assert_eq!(scene.findings(), [], "it was found by the others");
+        scene.members.truncate(1);
+        scene.endpoints.truncate(1);
+        scene.uptime = Duration::ZERO;
+        let found = scene.only(Code::Alone);
+        assert!(found.evidence.contains("10.0.0.1:9400"), "{found:?}");
+    }
+
+    #[test]
     fn seeds_that_never_answered_or_do_not_resolve_are_a_warning_among_others() {
         let mut scene = Scene::healthy();
         let own = "10.0.0.1:9400".parse().unwrap();
@@ -358,6 +397,9 @@ mod tests {
         }];
         let found = scene.only(Code::ReplicationBroken);
         assert_eq!(found.cause, "no answer");
+        scene.member("n2").state = MemberState::Removed;
+        scene.member("n2").since = now();
+        assert_eq!(scene.findings(), [], "nobody wants to send it data");
         scene.member("n2").live = false;
         scene.member("n2").state = MemberState::Left;
         assert_eq!(scene.findings(), []);

@@ -27,6 +27,8 @@ pub(in crate::cli) struct Member {
     pub(in crate::cli) state: Option<String>,
     /// Whether it has an agent; a server that was registered has none.
     pub(in crate::cli) agent: Option<bool>,
+    /// Whether it is heard by the agent that is asked.
+    pub(in crate::cli) live: Option<bool>,
     pub(in crate::cli) addresses: Option<Addresses>,
     pub(in crate::cli) labels: Option<BTreeMap<String, Value>>,
     pub(in crate::cli) weight: Option<u64>,
@@ -179,6 +181,8 @@ pub(in crate::cli) struct Decided {
     /// `done`, or `unchanged` if it was so already.
     pub(in crate::cli) result: Option<String>,
     pub(in crate::cli) state: Option<String>,
+    /// Whether it ended a conflict of two nodes with one id.
+    pub(in crate::cli) ended_conflict: bool,
     /// All that is in force about the node.
     pub(in crate::cli) decision: Value,
 }

@@ -26,13 +26,25 @@ pub enum ClientError {
     },
     /// Something accepted the connection and said nothing. What was asked for may have been done all the same.
     #[error(
-        "the agent at {url} did not answer within {}, so it is not known whether it did what was asked; it may be stopped or overloaded", humantime::format_duration(*.waited)
+        "the agent at {url} did not answer within {}{}; it may be stopped or overloaded", humantime::format_duration(*.waited), doubt(*.changes)
     )]
     Silent {
         /// The agent.
         url: HttpUrl,
         /// How long was waited.
         waited: Duration,
+        /// Whether something was to be changed.
+        changes: bool,
+    },
+    /// Something refused, and not in the way of an agent.
+    #[error(
+        "what answers at {url} is no agent's API: it answered {status}. Name the API by --api; `basic-agent doctor` tells what has the port"
+    )]
+    NoAgent {
+        /// Where an agent should be.
+        url: HttpUrl,
+        /// What came instead.
+        status: StatusCode,
     },
     /// The connection ended before the answer did. What was asked for may have been done all the same.
     #[error(
@@ -94,7 +106,21 @@ struct ProblemDetails {
 impl ClientError {
     /// Whether no agent is there, as far as can be told.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Silent { .. })
+        match self {
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::NoAgent { .. } => true,
+            Self::Request(_)
+            | Self::Broken { .. }
+            | Self::AnswerTooLarge { .. }
+            | Self::Unintelligible(_)
+            | Self::Incomplete { .. }
+            | Self::Refused { .. }
+            | Self::Events(_) => false,
+        }
+    }
+
+    /// Whether the command was wrong: the agent understood it, and it makes no sense.
+    pub(crate) fn is_wrong_usage(&self) -> bool {
+        matches!(self, Self::Refused { refusal } if refusal.status == StatusCode::BAD_REQUEST)
     }
 
     /// Whether asking again later, unchanged, may go better.
@@ -105,6 +131,7 @@ impl ClientError {
                 refusal.status.is_server_error() || refusal.status == StatusCode::TOO_MANY_REQUESTS
             }
             Self::Request(_)
+            | Self::NoAgent { .. }
             | Self::AnswerTooLarge { .. }
             | Self::Unintelligible(_)
             | Self::Incomplete { .. }
@@ -120,6 +147,11 @@ impl Refusal {
             status,
             problem: serde_json::from_slice(body).unwrap_or_default(),
         }
+    }
+
+    /// Whether it says nothing of itself, as every refusal of an agent does.
+    pub(super) fn is_silent(&self) -> bool {
+        self.problem == ProblemDetails::default()
     }
 
     /// The status of the answer.
@@ -151,6 +183,14 @@ impl fmt::Display for Refusal {
             Some(text) => write!(f, "{}", Printable::plain(text)),
             None => write!(f, "the agent answered {}", self.status),
         }
+    }
+}
+
+fn doubt(changes: bool) -> &'static str {
+    if changes {
+        ", so it is not known whether it did what was asked"
+    } else {
+        ""
     }
 }
 

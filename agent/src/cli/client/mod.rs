@@ -42,6 +42,9 @@ pub(super) use target::Target;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time from there to the end of the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time until the answer to a question begins, which an agent that is well gives at once. A decision or a write may have
+/// to wait for a disk.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer, in bytes. A page of documents is the largest: pages are asked for so that they stay well below.
 const ANSWER_MAX: usize = 256 * 1024 * 1024;
 /// Largest refusal that is read, in bytes.
@@ -131,7 +134,7 @@ impl Client {
             }
         }
         let stream = self.connect().await?;
-        let response = self.in_time(self.send(stream, request)).await?;
+        let response = self.in_time(false, self.send(stream, request)).await?;
         Ok(EventStream::new(self.url.clone(), response.into_body()))
     }
 
@@ -141,6 +144,7 @@ impl Client {
         target: Target,
         document: Option<Bytes>,
     ) -> Result<Answer, ClientError> {
+        let changes = method != Method::GET;
         let request = self.build(method, &target, document)?;
         let stream = self.connect().await?;
         let answer = async {
@@ -151,7 +155,7 @@ impl Client {
             let body = self.read(body, ANSWER_MAX).await?;
             Ok(Answer { version, body })
         };
-        self.in_time(answer).await
+        self.in_time(changes, answer).await
     }
 
     fn build(
@@ -205,7 +209,15 @@ impl Client {
         // The connection does the reading and writing, and ends with the response. Its error, if it has one, comes out
         // of the response too.
         tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(broken)?;
+        let asks = request.method() == Method::GET;
+        let responded = async { sender.send_request(request).await.map_err(broken) };
+        let response = if asks {
+            let waited = QUESTION_TIMEOUT.min(self.answer_timeout);
+            let silent = |_| Err(self.silent(waited, false));
+            timeout(waited, responded).await.unwrap_or_else(silent)?
+        } else {
+            responded.await?
+        };
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -216,9 +228,12 @@ impl Client {
             Err(ClientError::AnswerTooLarge { .. }) => Bytes::new(),
             Err(error) => return Err(error),
         };
-        Err(ClientError::Refused {
-            refusal: Refusal::new(status, &body),
-        })
+        let refusal = Refusal::new(status, &body);
+        if refusal.is_silent() && status.is_client_error() {
+            let url = self.url.clone();
+            return Err(ClientError::NoAgent { url, status });
+        }
+        Err(ClientError::Refused { refusal })
     }
 
     async fn read(&self, body: Incoming, max: usize) -> Result<Bytes, ClientError> {
@@ -240,15 +255,20 @@ impl Client {
 
     async fn in_time<T>(
         &self,
+        changes: bool,
         answer: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         let waited = self.answer_timeout;
-        timeout(waited, answer).await.unwrap_or_else(|_| {
-            Err(ClientError::Silent {
-                url: self.url.clone(),
-                waited,
-            })
-        })
+        let silent = |_| Err(self.silent(waited, changes));
+        timeout(waited, answer).await.unwrap_or_else(silent)
+    }
+
+    fn silent(&self, waited: Duration, changes: bool) -> ClientError {
+        ClientError::Silent {
+            url: self.url.clone(),
+            waited,
+            changes,
+        }
     }
 }
 

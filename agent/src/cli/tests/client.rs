@@ -70,6 +70,8 @@ fn the_api_is_named_by_a_flag_a_variable_or_the_configuration() {
         .code,
         0
     );
+    let address = server.url().replace("http://", "");
+    assert_eq!(run(&["members", "--api", &address]).code, 0);
     assert_eq!(run(&["members", "--config", file]).code, 0);
     assert_eq!(
         run_in(&[("BASIC_AGENT_CONFIG", file)], &["members"]).code,
@@ -135,11 +137,6 @@ fn a_server_that_does_not_speak_http_is_told_as_such() {
 #[test]
 fn a_refusal_without_words_is_told_by_its_status() {
     for (status, told) in [
-        ("404 Not Found", "error: the agent answered 404 Not Found"),
-        (
-            "413 Content Too Large",
-            "error: the agent answered 413 Payload Too Large\n  next: split the document into several",
-        ),
         (
             "500 Internal Server Error",
             "error: the agent answered 500 Internal Server Error\n  next: `basic-agent status` and the agent's log say more",
@@ -153,6 +150,23 @@ fn a_refusal_without_words_is_told_by_its_status() {
         let outcome = run(&["members", "--api", &server.url()]);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (1, told));
     }
+}
+
+#[test]
+fn who_does_not_know_what_every_agent_knows_is_none() {
+    let server = Server::answering(json("404 Not Found", "<html>"));
+    let outcome = run(&["members", "--api", &server.url()]);
+    assert_eq!(outcome.code, 3);
+    let told = format!("error: what answers at {} is no agent's API", server.url());
+    assert!(outcome.stderr.starts_with(&told), "{}", outcome.stderr);
+}
+
+#[test]
+fn what_the_agent_finds_wrong_with_a_command_is_wrong_usage() {
+    let server = Server::answering(json("400 Bad Request", r#"{"detail":"no such kind"}"#));
+    let outcome = run(&["events", "--kind", "nope", "--api", &server.url()]);
+    assert_eq!(outcome.code, 2);
+    assert_eq!(outcome.stderr, "error: no such kind");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::server::{Reply, Server, json};
 const MEMBERS: &str = r#"{"self":"n1","members":[
  {"id":"n1","agent":true,"state":"active","incarnation":3,"addresses":{"peer":"127.0.0.1:9410","api":"127.0.0.1:9411","app":"127.0.0.1:9413"},
   "labels":{"zone":"a"},"weight":100,"app":{"healthy":true},"phi":0.2,"last_heartbeat_ms":12},
- {"id":"n2","state":"failed","app":{"healthy":false}},
+ {"id":"n2","state":"failed","live":false,"app":{"healthy":true}},
  {"id":"s1","agent":false,"state":"active","weight":7,"addresses":{"peer":null,"api":null,"app":"10.0.0.9:80"},
   "app":{"healthy":true,"by":"n1"}}]}"#;
 
@@ -18,7 +18,7 @@ fn members_are_listed_with_this_node_marked_and_gaps_where_nothing_is_known() {
         listed.stdout,
         "ID    KIND    STATE   FOR  APP               WEIGHT  PEER            API             APP ADDRESS     LABELS\n\
          n1 *  node    active  -    healthy           100     127.0.0.1:9410  127.0.0.1:9411  127.0.0.1:9413  zone=a\n\
-         n2    -       failed  -    unhealthy         -       -               -               -               -\n\
+         n2    -       failed  -    -                 -       -               -               -               -\n\
          s1    server  active  -    healthy, says n1  7       -               -               10.0.0.9:80     -\n"
     );
     assert_eq!(listed.code, 0);

@@ -81,7 +81,7 @@ fn what_is_so_already_is_said_and_is_no_failure() {
     assert_eq!(undrained.code, 0);
     assert_eq!(
         undrained.stdout,
-        "n2 is open to requests already; nothing was changed; its state is active\n"
+        "nothing was changed: n2 is open to requests; its state is active\n"
     );
 }
 
