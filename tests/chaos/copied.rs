@@ -4,9 +4,11 @@ use std::fs;
 use std::time::Instant;
 
 use basic_tests::harness::network::Family;
+use basic_tests::harness::process::Signal;
 use basic_tests::harness::wait::wait_until;
 use serde_json::json;
 
+use crate::watcher::Watcher;
 use crate::world::{LIMIT, World};
 
 /// The node whose directory is copied, and the host of the copy.
@@ -59,8 +61,8 @@ async fn a_node_and_its_copy_on_another_host_both_stop_writing_and_lose_nothing(
     }
     world.write(1, "meanwhile").await;
 
-    // An operator ends the copy, and says that the original is to go on.
-    world.kill(COPY);
+    // An operator ends the copy in good order, and says that the original is to go on.
+    world.signal(COPY, Signal::TERM);
     let revive = format!("{}/v1/members/n{ORIGINAL}/revive", world.api(ORIGINAL));
     wait_until("the original to be revived", LIMIT, || async {
         let order = json!({ "why": "the copy is gone" });
@@ -83,6 +85,16 @@ async fn a_node_and_its_copy_on_another_host_both_stop_writing_and_lose_nothing(
     ];
     let written = written.map(str::to_owned);
     world.wait_converged(&[1, 2, 3], &written).await;
+
+    // That the copy has left in good order says nothing about the original.
+    let watcher = Watcher::start(&world, &[1, 2]);
+    world.kill(ORIGINAL);
+    for observer in [1, 2] {
+        world.wait_for_state(observer, ORIGINAL, "failed").await;
+    }
+    let left = watcher.changes_to("left");
+    assert!(left.is_empty(), "it has not left: {left:?}");
+    world.kill(COPY);
 }
 
 /// Gives the copy's host the data and the id of the original, and its own addresses.

@@ -158,7 +158,23 @@ async fn three_commands_bring_up_a_node_a_token_and_a_second_node() {
         "the same token as at the beginning"
     );
 
+    // Without a name, the file is the usual one where the command is called.
+    fs::copy(&files[0], directory.join("basic-agent.toml")).unwrap();
+    let mut command = agent_call(&cluster, &["token"], &[]);
+    let printed = command.current_dir(&directory).output().unwrap();
+    let printed = succeeded(printed.into());
+    assert_eq!(printed.stdout.trim(), token);
+
     let second = words(&["join"], &placed(&nodes[1], &files[1]));
+    let mut beside = second.clone();
+    let advertise = beside.iter().position(|word| word == "--advertise");
+    beside[advertise.unwrap() + 1] = nodes[0].peer().to_string();
+    let refused = run(&cluster, &beside, &[("BASIC_AGENT_JOIN_TOKEN", &token)]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    let reason = "the address of n1, and this node advertises it too";
+    assert!(refused.stderr.contains(reason), "{}", refused.stderr);
+    let second = words(&["--force"], &second[1..]);
+    let second = words(&["join"], &second);
     let joined = succeeded(run(
         &cluster,
         &second,
