@@ -85,8 +85,9 @@ impl Balancer {
         let learned = &picked.entry.learned;
         let id = picked.id();
         let (kind, error) = match outcome {
-            Outcome::Answered => {
+            Outcome::Answered { waited } => {
                 learned.counters.answered.add_one();
+                learned.counters.waited.add(waited);
                 if learned.health.record_answer() {
                     tracing::info!(endpoint = %id, "endpoint answers again");
                 }
@@ -182,7 +183,10 @@ impl Drop for Picked {
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
     /// A response head came. Its status does not matter: a 503 is the app's answer.
-    Answered,
+    Answered {
+        /// Since the attempt began, with the time to connect.
+        waited: Duration,
+    },
     /// It failed in this way; the text says what the system or the protocol said.
     Failed(FailureKind, &'a str),
 }
@@ -213,6 +217,8 @@ pub struct EndpointSnapshot {
     pub picked: u64,
     /// Response heads that it sent.
     pub answered: u64,
+    /// How long these were waited for, all together.
+    pub waited: Duration,
     /// Failures of all kinds.
     pub failures: u64,
     /// Of these, connections that could not be opened.
@@ -244,6 +250,7 @@ impl EndpointSnapshot {
             in_flight: counters.in_flight.value(),
             picked: counters.picked.value(),
             answered: counters.answered.value(),
+            waited: counters.waited.value(),
             failures: counters.failures(),
             connect_failures: counters.connect_failures.value(),
             ejections: counters.ejections.value(),

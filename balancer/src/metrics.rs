@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -19,6 +20,23 @@ impl Counter {
 
     pub(crate) fn add_one(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A time that only grows.
+#[derive(Debug, Default)]
+pub struct Total(AtomicU64);
+
+impl Total {
+    /// What has come together so far.
+    pub fn value(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn add(&self, time: Duration) {
+        // Five hundred years fit.
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 }
 
@@ -50,6 +68,8 @@ pub struct EndpointCounters {
     pub picked: Counter,
     /// Response heads that it sent, whatever their status.
     pub answered: Counter,
+    /// How long response heads were waited for, connecting included.
+    pub waited: Total,
     /// Connections that could not be opened.
     pub connect_failures: Counter,
     /// Connections that broke before a response head.

@@ -3,12 +3,12 @@
 //! [`Driver`] is that task. It runs on a thread and a runtime of its own, so
 //! that nothing the agent does can delay a heartbeat; chitchat's task runs beside
 //! it. What can happen to it are the arms of one `select!`: its tick, news from
-//! chitchat, a silence that becomes too long, changed metadata of this node, decisions of operators, changed keys,
-//! a resolved seed, a command, and the end of chitchat. It reads chitchat's state,
-//! lets [`View`] conclude, and publishes. If chitchat panics, which no message
-//! should bring about, the driver says so and starts it again under a new
-//! incarnation; the members stay as they were until they were heard again or had
-//! time to be.
+//! chitchat, a silence that becomes too long, changed metadata of this node,
+//! decisions of operators, changed keys, a resolved seed, a command, and the end of
+//! chitchat. It reads chitchat's state, lets [`View`] conclude, and publishes. If
+//! chitchat panics, which no message should bring about, the driver says so and
+//! starts it again under a new incarnation; the members stay as they were until
+//! they were heard again or had time to be.
 
 use std::collections::HashSet;
 use std::future::pending;

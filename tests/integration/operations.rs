@@ -425,6 +425,49 @@ async fn all_operations_of_the_cluster_manager_are_http_calls() {
         .json();
     assert_eq!(node["state"], "active", "{node}");
 
+    // The same two in the author's own JSON, on every node.
+    for number in [1, 2] {
+        let url = cluster.api(number, "/api/v1/cluster/status");
+        let answer = client.get(&url).await.unwrap().json();
+        assert_eq!(answer["enabled"], true, "{answer}");
+        let status = &answer["status"];
+        assert_eq!(status["cluster_id"], "jobfirst-cluster-1", "{answer}");
+        assert_eq!(status["total_nodes"], 2, "{answer}");
+        assert_eq!(status["active_nodes"], 2, "{answer}");
+        assert_eq!(status["failed_nodes"], 0, "{answer}");
+        for field in [
+            "total_requests",
+            "successful_requests",
+            "failed_requests",
+            "average_response_time",
+        ] {
+            assert!(status[field].is_u64(), "{field}: {answer}");
+        }
+        let url = cluster.api(number, "/api/v1/cluster/nodes");
+        let nodes = client.get(&url).await.unwrap().json()["nodes"].clone();
+        for (listed, id) in [(&nodes, "n1"), (&nodes, "n2"), (&status["nodes"], "n2")] {
+            let node = &listed[id];
+            let config = &node["config"];
+            assert_eq!(config["node_id"], id, "{nodes}");
+            assert_eq!(config["host"], "127.0.0.1", "{nodes}");
+            let number: u16 = id[1..].parse().unwrap();
+            assert_eq!(config["port"], cluster.node(number).app().port(), "{nodes}");
+            assert_eq!(config["weight"], 100, "{nodes}");
+            assert_eq!(config["status"], "active", "{nodes}");
+            assert!(config["metadata"].is_object(), "{nodes}");
+            for moment in [
+                &config["created_at"],
+                &config["updated_at"],
+                &node["last_seen"],
+            ] {
+                assert!(moment.as_str().unwrap().ends_with('Z'), "{nodes}");
+            }
+            assert!(node["connections"].is_u64(), "{nodes}");
+            assert!(node["response_time"].is_u64(), "{nodes}");
+            assert_eq!(node["success_rate"], 1.0, "{nodes}");
+        }
+    }
+
     // SyncUserData and SyncConfigData.
     for path in ["/v1/data/users/u1", "/v1/data/config/app"] {
         put(&client, &cluster.api(1, path), &users).await;
@@ -435,6 +478,13 @@ async fn all_operations_of_the_cluster_manager_are_http_calls() {
     // HandleNodeFailure, and back.
     decide(&client, &cluster, 1, "n2/fail", json!({ "why": "smoke" })).await;
     wait_for_state(&cluster, 2, "n2", "failed").await;
+    let url = cluster.api(2, "/api/v1/cluster/status");
+    let status = client.get(&url).await.unwrap().json()["status"].clone();
+    assert_eq!(status["failed_nodes"], 1, "{status}");
+    assert_eq!(
+        status["nodes"]["n2"]["config"]["status"], "failed",
+        "{status}"
+    );
     decide(&client, &cluster, 1, "n2/revive", json!({})).await;
     wait_for_state(&cluster, 2, "n2", "active").await;
 

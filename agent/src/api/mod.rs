@@ -6,6 +6,7 @@
 //! `guard` turns away what a browser on some other page, or another name for this
 //! address, might send.
 
+mod author;
 mod data;
 mod events;
 mod extract;
@@ -119,6 +120,8 @@ fn routes(api: Api) -> Router {
         .route("/v1/keys/rotate", post(keys::rotate))
         .route("/v1/keys/{id}/retire", post(keys::retire))
         .route("/v1/audit", get(operations::audit))
+        .route("/api/v1/cluster/status", get(author::status))
+        .route("/api/v1/cluster/nodes", get(author::list))
         .route("/v1/data/{collection}", get(data::list))
         .route(
             "/v1/data/{collection}/{key}",

@@ -60,6 +60,7 @@ mod tests {
             in_flight: 0,
             picked: 9,
             answered,
+            waited: Duration::ZERO,
             failures: 0,
             connect_failures: 0,
             ejections: 0,

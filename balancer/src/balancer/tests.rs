@@ -7,6 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::endpoint::Refusal;
 
+const ANSWERED: Outcome<'_> = Outcome::Answered {
+    waited: Duration::from_millis(3),
+};
+
 fn endpoint(index: usize, admission: Admission) -> Endpoint {
     Endpoint {
         id: EndpointId::new(format!("n{index}")),
@@ -118,8 +122,13 @@ fn an_answer_ends_the_ejection() {
     eject(&balancer, now, "n0");
     assert!(balancer.snapshot(now)[0].ejected_for.is_some());
     let picked = balancer.next_attempt(now, &[]).unwrap();
-    balancer.record(now, &picked, Outcome::Answered);
-    assert!(balancer.snapshot(now)[0].in_rotation());
+    balancer.record(now, &picked, ANSWERED);
+    let known = balancer.snapshot(now).remove(0);
+    assert!(known.in_rotation());
+    assert_eq!(
+        (known.answered, known.waited),
+        (1, Duration::from_millis(3))
+    );
 }
 
 #[test]
@@ -147,7 +156,7 @@ fn a_pick_is_in_flight_until_it_is_dropped_even_if_its_endpoint_left() {
     let picked = balancer.next_attempt(now, &[]).unwrap();
     assert_eq!(balancer.snapshot(now)[0].in_flight, 1);
     balancer.set_endpoints(vec![]);
-    balancer.record(now, &picked, Outcome::Answered);
+    balancer.record(now, &picked, ANSWERED);
     drop(picked);
     assert!(balancer.snapshot(now).is_empty());
 }
@@ -179,7 +188,7 @@ proptest! {
             prop_assert_eq!(picked.is_some(), usable);
             if let Some(picked) = picked {
                 let failed = Outcome::Failed(FailureKind::Connect, "refused");
-                balancer.record(now, &picked, if answers { Outcome::Answered } else { failed });
+                balancer.record(now, &picked, if answers { ANSWERED } else { failed });
             }
         }
     }

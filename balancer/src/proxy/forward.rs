@@ -160,12 +160,13 @@ impl Forwarder {
         let first = self.balancer.next_attempt(time::Instant::now(), &tried);
         let mut picked = first.ok_or(Failure::NoEndpoint)?;
         loop {
+            let began = time::Instant::now();
             let (failed, error) = match self
                 .sender
                 .attempt(picked.target(), &mut outbound, via)
                 .await
             {
-                Ok(answered) => return Ok(self.relay(answered, picked)),
+                Ok(answered) => return Ok(self.relay(answered, picked, began)),
                 Err(AttemptError::Client(failure)) => return Err(failure),
                 Err(AttemptError::Endpoint(failed, error)) => (failed, error),
             };
@@ -218,9 +219,11 @@ impl Forwarder {
         decision
     }
 
-    fn relay(&self, answered: Answered, picked: Picked) -> Response<Relay> {
+    fn relay(&self, answered: Answered, picked: Picked, began: time::Instant) -> Response<Relay> {
+        let now = time::Instant::now();
+        let waited = now.saturating_duration_since(began);
         self.balancer
-            .record(time::Instant::now(), &picked, Outcome::Answered);
+            .record(now, &picked, Outcome::Answered { waited });
         let (mut parts, incoming) = answered.response.into_parts();
         headers::prepare_response(&mut parts.headers, picked.id().as_str());
         parts.version = Version::HTTP_11;

@@ -183,6 +183,7 @@ fn endpoint(id: &str) -> EndpointSnapshot {
         in_flight: 0,
         picked: 10,
         answered: 10,
+        waited: Duration::from_millis(20),
         failures: 0,
         connect_failures: 0,
         ejections: 0,

@@ -141,9 +141,9 @@ pub(crate) async fn run(
             .to_owned(),
     ];
     if arguments.wants_ours() {
-        let figures = Figures::new(OURS, Agents::version()?);
+        let mut figures = Figures::new(OURS, Agents::version()?);
         let start = async |name: String| Agents::start(workspace, &name, nodes).await;
-        let (figures, sent) = effort.spend(figures, nodes, start).await?;
+        let sent = effort.spend(&mut figures, nodes, start).await?;
         notes.push(format!(
             "{OURS}: {sent} requests went through the proxies while nodes left."
         ));
@@ -154,14 +154,15 @@ pub(crate) async fn run(
         None => absent.push(Program::Serf),
         Some(_) => {
             for profile in ["lan", "local"] {
-                let figures = Figures::new(format!("serf {profile}"), Program::Serf.version());
+                let mut figures = Figures::new(format!("serf {profile}"), Program::Serf.version());
                 let start =
                     async |name: String| Serf::start(workspace, &name, profile, nodes).await;
-                // A peer that cannot keep up with a large cluster takes nothing from ours.
-                match effort.spend(figures, nodes, start).await {
-                    Ok((figures, _)) => contestants.push(figures),
-                    Err(error) => notes.push(format!("Not measured: {error:#}.")),
+                // A peer that cannot keep up with a large cluster takes nothing from ours,
+                // and what it did until then counts.
+                if let Err(error) = effort.spend(&mut figures, nodes, start).await {
+                    notes.push(format!("Not all was measured: {error:#}."));
                 }
+                contestants.push(figures);
             }
         }
     }
@@ -195,13 +196,14 @@ impl Effort {
         }
     }
 
-    /// Measures a contestant; also returns how many requests were sent to it.
+    /// Measures a contestant; returns how many requests were sent to it. What was
+    /// measured before an error stays.
     async fn spend<G: Group>(
         self,
-        mut figures: Figures,
+        figures: &mut Figures,
         nodes: u16,
         start: impl AsyncFn(String) -> anyhow::Result<G>,
-    ) -> anyhow::Result<(Figures, usize)> {
+    ) -> anyhow::Result<usize> {
         let name = figures.name.clone();
         let say = |what: &str, round: u16, rounds: u16| {
             progress(format!(
@@ -221,7 +223,7 @@ impl Effort {
         let mut group = group.context("no cluster was started")?;
 
         progress(format!("detection, n={nodes}: idle: {name}"));
-        self.idle(&group, &mut figures).await?;
+        self.idle(&group, figures).await?;
         for round in 1..=self.crashes {
             say("crash", round, self.crashes);
             tokio::time::sleep(random_pause()?).await;
@@ -230,8 +232,8 @@ impl Effort {
             for after in noticed {
                 figures.add(NOTICED, milliseconds(after));
             }
+            figures.rounds = round;
         }
-        figures.rounds = self.crashes;
 
         let mut sent = 0;
         for round in 1..=self.leaves {
@@ -249,7 +251,7 @@ impl Effort {
                 figures.add(LOST, requests.lost as f64);
             }
         }
-        Ok((figures, sent))
+        Ok(sent)
     }
 
     /// What each process uses while nothing happens.
