@@ -43,19 +43,11 @@ fn failed(facts: &Facts<'_>, member: &Member) -> Finding {
 }
 
 fn called_failed(facts: &Facts<'_>, member: &Member) -> Finding {
-    let id = &member.id;
-    Finding::warning(
-        Code::OperatorDecision,
-        format!(
-            "an operator called {} failed; it takes no requests",
-            facts.named(member)
-        ),
-    )
-    .cause(order(facts, member, "fail"))
-    .evidence(heard_or_own(facts, member))
-    .next(format!(
-        "when it may take requests again: basic-agent revive {id}"
-    ))
+    let fact = format!(
+        "an operator called {} failed; it takes no requests",
+        facts.named(member)
+    );
+    decided(facts, member, fact, "fail", format!("revive {}", member.id))
 }
 
 fn suspect(facts: &Facts<'_>, member: &Member) -> Finding {
@@ -93,35 +85,42 @@ fn maintenance(facts: &Facts<'_>, member: &Member) -> Finding {
 }
 
 fn drained(facts: &Facts<'_>, member: &Member) -> Finding {
-    Finding::warning(
-        Code::OperatorDecision,
-        format!(
-            "an operator drained {}; it takes no new requests",
-            facts.named(member)
-        ),
+    let fact = format!(
+        "an operator drained {}; it takes no new requests",
+        facts.named(member)
+    );
+    decided(
+        facts,
+        member,
+        fact,
+        "drain",
+        format!("undrain {}", member.id),
     )
-    .cause(order(facts, member, "drain"))
-    .evidence(heard_or_own(facts, member))
-    .next(format!(
-        "when it may take requests again: basic-agent undrain {}",
-        member.id
-    ))
 }
 
 fn weightless(facts: &Facts<'_>, member: &Member) -> Finding {
-    Finding::warning(
-        Code::OperatorDecision,
-        format!(
-            "an operator gave {} the weight 0; it takes no requests",
-            facts.named(member)
-        ),
-    )
-    .cause(order(facts, member, "weight"))
-    .evidence(heard_or_own(facts, member))
-    .next(format!(
-        "when it may take requests again: basic-agent weight {} default",
-        member.id
-    ))
+    let fact = format!(
+        "an operator gave {} the weight 0; it takes no requests",
+        facts.named(member)
+    );
+    let way_back = format!("weight {} default", member.id);
+    decided(facts, member, fact, "weight", way_back)
+}
+
+/// It is as somebody wants it; the command of the agent leads back.
+fn decided(
+    facts: &Facts<'_>,
+    member: &Member,
+    fact: String,
+    decision: &str,
+    way_back: String,
+) -> Finding {
+    Finding::warning(Code::OperatorDecision, fact)
+        .cause(order(facts, member, decision))
+        .evidence(heard_or_own(facts, member))
+        .next(format!(
+            "when it may take requests again: basic-agent {way_back}"
+        ))
 }
 
 fn removed(facts: &Facts<'_>, member: &Member) -> Option<Finding> {
