@@ -134,6 +134,16 @@ async fn a_server_without_an_agent_takes_its_share_and_no_get_is_lost_when_it_di
         let load = Load::get(&cluster.proxy(node, "/whoami")).unwrap();
         load.per_second(50).start()
     });
+    for load in &loads {
+        wait_until("the load to meet the server", LIMIT, || async {
+            match load.is_answered_by(ID) {
+                true => Ok(()),
+                false => Err("not yet"),
+            }
+        })
+        .await
+        .unwrap();
+    }
     let address = server.kill().await;
     for observer in 1..=3 {
         let seen = wait_for(&cluster, observer, "failed", |seen| {

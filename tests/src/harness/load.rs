@@ -6,10 +6,10 @@
 //! due beyond that is recorded as failed, not left out. Every request carries an
 //! `X-Request-Id` of its own, by which a server can tell a repetition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -47,6 +47,7 @@ pub struct LoadUrlError {
 
 /// A load that is being sent.
 pub struct RunningLoad {
+    answered_by: Arc<Mutex<BTreeSet<String>>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Report>,
 }
@@ -145,8 +146,13 @@ impl Load {
     /// Begins to send, until [`RunningLoad::stop`].
     pub fn start(self) -> RunningLoad {
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(send_until(self, stopped));
-        RunningLoad { stop, task }
+        let answered_by = Arc::default();
+        let task = tokio::spawn(send_until(self, Arc::clone(&answered_by), stopped));
+        RunningLoad {
+            answered_by,
+            stop,
+            task,
+        }
     }
 
     /// Sends for so long, and waits for the last answer.
@@ -169,6 +175,12 @@ impl Load {
 }
 
 impl RunningLoad {
+    /// Whether an answer of this node has come already.
+    pub fn is_answered_by(&self, node: &str) -> bool {
+        let nodes = self.answered_by.lock();
+        nodes.unwrap_or_else(PoisonError::into_inner).contains(node)
+    }
+
     /// Sends no more, and waits for the answers that are still due.
     pub async fn stop(self) -> Report {
         // A load that has reached its limit has stopped already.
@@ -180,7 +192,11 @@ impl RunningLoad {
     }
 }
 
-async fn send_until(load: Load, mut stopped: oneshot::Receiver<()>) -> Report {
+async fn send_until(
+    load: Load,
+    answered_by: Arc<Mutex<BTreeSet<String>>>,
+    mut stopped: oneshot::Receiver<()>,
+) -> Report {
     let load = Arc::new(load);
     let client = Arc::new(Client::with_timeout(load.timeout));
     let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
@@ -195,6 +211,7 @@ async fn send_until(load: Load, mut stopped: oneshot::Receiver<()>) -> Report {
         }
         let id = format!("{name}-{number}");
         let (load, client) = (load.clone(), client.clone());
+        let answered_by = answered_by.clone();
         let slot = slots.clone().try_acquire_owned();
         requests.spawn(async move {
             let reply = match slot {
@@ -202,6 +219,14 @@ async fn send_until(load: Load, mut stopped: oneshot::Receiver<()>) -> Report {
                 Err(_) => Err(format!("not sent: {IN_FLIGHT_MAX} requests are under way")),
             };
             let latency = start.elapsed().saturating_sub(due);
+            if let Ok(Reply {
+                node: Some(node), ..
+            }) = &reply
+            {
+                let nodes = answered_by.lock();
+                let mut nodes = nodes.unwrap_or_else(PoisonError::into_inner);
+                nodes.insert(node.clone());
+            }
             Outcome {
                 id,
                 due,
