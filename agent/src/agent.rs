@@ -21,7 +21,7 @@ use basic_balancer::probe::{Probe, ProbeHandle};
 use basic_balancer::{Balancer, Proxy, RunningProxy};
 use basic_membership::{AnnouncedState, Cluster, Identity};
 use basic_sync::net::Handle;
-use basic_sync::storage::RedbStorage;
+use basic_sync::storage::JournaledStorage;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -126,7 +126,7 @@ pub async fn run(loaded: Loaded, secret: PeerSecret) -> Result<(), RunError> {
 
 /// Everything that is opened and bound before anything runs.
 struct Opened {
-    store: RedbStorage,
+    store: JournaledStorage,
     identity: Identity,
     api: TcpListener,
     balancer: Balancer,
@@ -150,7 +150,7 @@ impl Opened {
             .create(data_dir)
             .map_err(data_dir_error)?;
         // The store first: it also keeps a second agent out of the directory.
-        let store = RedbStorage::open(data_dir, STORE_CACHE_BYTES)?;
+        let store = JournaledStorage::open(data_dir, STORE_CACHE_BYTES)?;
         let configured = config
             .node
             .id

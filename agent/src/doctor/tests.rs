@@ -74,7 +74,7 @@ async fn nothing_is_changed_and_no_secret_is_shown() {
     assert!(!data.exists(), "it is not the doctor who makes it");
 
     fs::create_dir(&data).unwrap();
-    drop(basic_sync::storage::RedbStorage::open(&data, 1 << 20).unwrap());
+    drop(basic_sync::storage::JournaledStorage::open(&data, 1 << 20).unwrap());
     let mut options = fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600);
     drop(file.open(data.join("peer.secret")).unwrap());
@@ -107,7 +107,7 @@ async fn nothing_is_changed_and_no_secret_is_shown() {
 #[tokio::test]
 async fn a_store_that_another_process_has_open_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let store = basic_sync::storage::RedbStorage::open(directory.path(), 1 << 20).unwrap();
+    let store = basic_sync::storage::JournaledStorage::open(directory.path(), 1 << 20).unwrap();
     let report = examine(&sources(directory.path(), &[])).await;
     let found = check(&report, "store");
     assert_eq!(found.verdict, Verdict::Failure, "{found:?}");

@@ -1,8 +1,9 @@
 //! Where replicated data lives.
 //!
 //! The seam is small: five ordered tables of bytes ([`Table`]), a read view and an
-//! atomic, durable transaction ([`Storage`]). [`MemoryStorage`] and [`RedbStorage`]
-//! implement it; simulations add faults to the first. What the tables hold is
+//! atomic, durable transaction ([`Storage`]). [`MemoryStorage`] implements it for tests
+//! and simulations, [`JournaledStorage`] for agents: a journal over a redb file
+//! ([`RedbStorage`], which is a store by itself too). What the tables hold is
 //! written once, above the seam: [`records`] draws the bytes, [`state`] keeps the
 //! tables consistent with each other.
 //!
@@ -12,6 +13,7 @@
 //! the whole of it may come back with the next opening. Readers see whole transactions
 //! only.
 
+mod journal;
 mod memory;
 pub mod records;
 mod redb;
@@ -22,6 +24,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use self::journal::JournaledStorage;
 pub use self::memory::MemoryStorage;
 pub use self::redb::RedbStorage;
 
@@ -38,6 +41,32 @@ pub enum Table {
     Feed,
     /// Origin → set of sequence numbers: the version vector.
     Vector,
+}
+
+impl Table {
+    /// All tables; the order is a promise to the journals on disk.
+    pub const ALL: [Self; 5] = [
+        Self::Meta,
+        Self::Entries,
+        Self::Dots,
+        Self::Feed,
+        Self::Vector,
+    ];
+
+    const fn index_u8(self) -> u8 {
+        match self {
+            Self::Meta => 0,
+            Self::Entries => 1,
+            Self::Dots => 2,
+            Self::Feed => 3,
+            Self::Vector => 4,
+        }
+    }
+
+    /// Its place in [`Table::ALL`].
+    const fn index(self) -> usize {
+        self.index_u8() as usize
+    }
 }
 
 /// Sees the pairs of a scan in ascending order; `Break` ends it.

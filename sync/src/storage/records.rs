@@ -1,17 +1,21 @@
-//! The bytes of the store, format 1. Numbers are big-endian, so that keys sort as
+//! The bytes of the store, format 2. Numbers are big-endian, so that keys sort as
 //! numbers do.
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | meta | `format` | u32, 1 |
+//! | meta | `format` | u32, 2 |
 //! | meta | `origin` | replica 16 bytes, epoch u64 |
 //! | meta | `clock` | u64, the highest hybrid timestamp issued or observed |
 //! | meta | `feed` | u64 head, u64 floor: the last position given, the last one trimmed |
 //! | meta | `digest` | 32 bytes, sum mod 2^256 over all entries (see [`super::state`]) |
+//! | meta | `journal` | u64 seq, u64 segment: the last record of the journal that is in this file, and the oldest segment that may hold later ones |
 //! | entries | collection, 0x00, key | clock u64, origin 24, seq u64, feed position u64, kind u8 (0 tombstone, 1 document), document |
 //! | dots | origin 24, seq u64 | the key of `entries` whose version this is |
 //! | feed | position u64 | 0x00 and the key of `entries` whose last change this is; or, once a later change took its place, 0x01, length of that key u16, the key, and the old record as in `entries` |
 //! | vector | origin 24 | pairs of u64, first and last of each range of sequence numbers |
+//!
+//! Format 1 is the same without a journal; it becomes format 2 when it is opened. The
+//! journal's own bytes are drawn in `journal/segment.rs`.
 //!
 //! An origin is its replica (16 bytes) and its epoch (u64). A change is kept in the
 //! feed by reference while it is the live one, so that a document that is written
@@ -26,7 +30,7 @@ use crate::model::{
 };
 
 /// The format that this program writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Key in `meta` of the format number.
 pub const META_FORMAT: &[u8] = b"format";
@@ -38,6 +42,9 @@ pub const META_CLOCK: &[u8] = b"clock";
 pub const META_FEED: &[u8] = b"feed";
 /// Key in `meta` of the digest.
 pub const META_DIGEST: &[u8] = b"digest";
+
+/// Key in `meta` of how far the journal has been brought into the file.
+pub const META_JOURNAL: &[u8] = b"journal";
 
 /// An entry with its place in the feed.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -14,7 +14,7 @@ use std::ops::{Bound, ControlFlow};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::backends::InMemoryBackend;
 use redb::{
@@ -22,6 +22,7 @@ use redb::{
     TableDefinition, TableError,
 };
 
+use super::journal::{Base, Snapshot};
 use super::records::{self, FORMAT};
 use super::{Finish, OpenError, Reader, Storage, StoreError, Table, Visit, Writer};
 
@@ -52,7 +53,7 @@ const fn definition(table: Table) -> Definition {
 pub struct RedbStorage {
     database: RwLock<Database>,
     /// The file has failed since it was opened.
-    failed: AtomicBool,
+    failed: Arc<AtomicBool>,
     path: PathBuf,
     cache_bytes: usize,
 }
@@ -130,7 +131,7 @@ impl RedbStorage {
         match opened {
             Ok(Ok(database)) => Ok(Self {
                 database: RwLock::new(database),
-                failed: AtomicBool::new(false),
+                failed: Arc::default(),
                 path,
                 cache_bytes,
             }),
@@ -164,7 +165,7 @@ impl RedbStorage {
             .map_err(|error| open_error(path.clone(), error))?;
         let storage = Self {
             database: RwLock::new(database),
-            failed: AtomicBool::new(false),
+            failed: Arc::default(),
             path: unfinished.clone(),
             cache_bytes,
         };
@@ -232,13 +233,17 @@ impl RedbStorage {
         Ok(self.database.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes whether the file has failed.
     fn note<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(StoreError::Full(_) | StoreError::Io(_) | StoreError::Database(_)) = outcome {
-            self.failed.store(true, Ordering::SeqCst);
-        }
-        outcome
+        note(&self.failed, outcome)
     }
+}
+
+/// Notes whether the file has failed.
+fn note<T>(failed: &AtomicBool, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    if let Err(StoreError::Full(_) | StoreError::Io(_) | StoreError::Database(_)) = outcome {
+        failed.store(true, Ordering::SeqCst);
+    }
+    outcome
 }
 
 impl Storage for RedbStorage {
@@ -269,19 +274,61 @@ fn read(
     database: &Database,
     work: &mut dyn FnMut(&dyn Reader) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
+    work(&open_tables(database)?)
+}
+
+type ReadTables = Tables<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>;
+
+fn open_tables(database: &Database) -> Result<ReadTables, StoreError> {
     let transaction = database.begin_read().map_err(database_error)?;
     let open = |table| {
         transaction
             .open_table(definition(table))
             .map_err(table_error)
     };
-    work(&Tables {
+    Ok(Tables {
         meta: open(Table::Meta)?,
         entries: open(Table::Entries)?,
         dots: open(Table::Dots)?,
         feed: open(Table::Feed)?,
         vector: open(Table::Vector)?,
     })
+}
+
+impl Base for RedbStorage {
+    fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let tables = self.note(self.database().and_then(|database| open_tables(&database)))?;
+        Ok(Arc::new(Pinned {
+            tables,
+            failed: self.failed.clone(),
+        }))
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+}
+
+/// The tables as of one commit. redb uses no page of them again while they are held.
+struct Pinned {
+    tables: ReadTables,
+    failed: Arc<AtomicBool>,
+}
+
+impl Reader for Pinned {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        note(&self.failed, self.tables.get(table, key))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        note(&self.failed, self.tables.scan(table, from, to, visit))
+    }
 }
 
 fn write(

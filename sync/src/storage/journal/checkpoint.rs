@@ -1,0 +1,225 @@
+//! Bringing what is in memory into the base, on a thread of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::{Finish, StoreError, Writer};
+use super::layers::Batch;
+use super::log::Log;
+use super::{ACTIVE_BYTES_MAX, Applied, BEHIND_BYTES_MAX, Shared, lock, set_applied, unavailable};
+
+/// The oldest change waits so long in memory, and in the journal, at most.
+const ACTIVE_AGE_MAX: Duration = Duration::from_secs(5);
+/// How often the thread looks whether that is so.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// After a failure it is tried again this much later.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// How the checkpoints stand.
+#[derive(Default)]
+pub(super) struct Checkpoints {
+    stopping: bool,
+    #[cfg(test)]
+    crashed: bool,
+    /// All that is committed is wanted in the base.
+    wanted: bool,
+    /// What the one under way will have brought, once it ends.
+    frozen: Option<Applied>,
+    /// Why the last one failed; `true` for want of room.
+    failed: Option<Failure>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    Full,
+    Other,
+}
+
+impl Failure {
+    fn error(self) -> StoreError {
+        match self {
+            Self::Full => StoreError::Full(std::io::ErrorKind::StorageFull.into()),
+            Self::Other => unavailable(),
+        }
+    }
+}
+
+impl Shared {
+    /// Waits while the base is too far behind; an error when it does not come on.
+    pub(super) fn wait_for_room(&self) -> Result<(), StoreError> {
+        if self.layers().active.bytes() < BEHIND_BYTES_MAX {
+            return Ok(());
+        }
+        let mut checkpoints = lock(&self.checkpoints);
+        loop {
+            if self.layers().active.bytes() < BEHIND_BYTES_MAX {
+                return Ok(());
+            }
+            if let Some(failure) = checkpoints.failed {
+                return Err(failure.error());
+            }
+            let waited = self.changed.wait_timeout(checkpoints, LOOK_INTERVAL);
+            (checkpoints, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// Hands what is in memory to the thread, unless it has something or there is
+    /// nothing.
+    ///
+    /// # Errors
+    /// No new segment can be begun; the old one goes on growing.
+    pub(super) fn freeze(&self, log: &mut Log) -> Result<(), StoreError> {
+        let mut layers = self.layers_mut();
+        if layers.frozen.is_some() || layers.active.is_empty() {
+            return Ok(());
+        }
+        log.turn_over()?;
+        layers.frozen = Some(Arc::new(std::mem::take(&mut layers.active)));
+        layers.active_since = None;
+        drop(layers);
+        lock(&self.checkpoints).frozen = Some(Applied {
+            seq: log.last_seq(),
+            oldest: log.id(),
+        });
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// The thread.
+    pub(super) fn checkpoint_until_stopped(&self) {
+        lock(&self.log).prepare();
+        loop {
+            let stopping = self.wait_for_work();
+            #[cfg(test)]
+            if lock(&self.checkpoints).crashed {
+                return;
+            }
+            let outcome = self.checkpoint();
+            let failed = outcome.is_err();
+            self.note(outcome);
+            // What could not be brought is in the journal.
+            if stopping && (failed || self.layers().active.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        if self.layers().frozen.is_none() {
+            self.freeze(&mut lock(&self.log))?;
+        }
+        let frozen = lock(&self.checkpoints).frozen;
+        frozen.map_or(Ok(()), |applied| self.bring(&applied))
+    }
+
+    /// Waits until there is something to do; whether it is the last time.
+    fn wait_for_work(&self) -> bool {
+        let mut checkpoints = lock(&self.checkpoints);
+        if checkpoints.failed.is_some() && !checkpoints.stopping {
+            let waited = self.changed.wait_timeout(checkpoints, RETRY_PAUSE);
+            (checkpoints, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            return checkpoints.stopping;
+        }
+        loop {
+            let layers = self.layers();
+            let old = |since: Instant| since.elapsed() >= ACTIVE_AGE_MAX;
+            let due = layers.frozen.is_some()
+                || layers.active.bytes() >= ACTIVE_BYTES_MAX
+                || layers.active_since.is_some_and(old);
+            drop(layers);
+            if due || checkpoints.stopping || checkpoints.wanted {
+                return checkpoints.stopping;
+            }
+            let waited = self.changed.wait_timeout(checkpoints, LOOK_INTERVAL);
+            (checkpoints, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// Brings the frozen layer into the base and lets go of it.
+    fn bring(&self, applied: &Applied) -> Result<(), StoreError> {
+        let Some(frozen) = self.layers().frozen.clone() else {
+            return Ok(());
+        };
+        let written = self.base.write(&mut |writer| {
+            put(writer, &frozen)?;
+            set_applied(writer, applied)?;
+            Ok(Finish::Commit)
+        });
+        if written.is_err() {
+            return self.mend_base(written);
+        }
+        {
+            let mut layers = self.layers_mut();
+            // The old view first: it keeps pages of the base from being used again.
+            layers.base = None;
+            layers.base = Some(self.base.snapshot()?);
+            layers.frozen = None;
+        }
+        lock(&self.checkpoints).frozen = None;
+        let mut log = lock(&self.log);
+        log.forget_before(applied.oldest);
+        log.prepare();
+        Ok(())
+    }
+
+    fn note(&self, outcome: Result<(), StoreError>) {
+        let mut checkpoints = lock(&self.checkpoints);
+        checkpoints.failed = match outcome {
+            Ok(()) => None,
+            Err(StoreError::Full(_)) => Some(Failure::Full),
+            Err(_) => Some(Failure::Other),
+        };
+        if checkpoints.failed.is_none() {
+            let layers = self.layers();
+            if layers.frozen.is_none() && layers.active.is_empty() {
+                checkpoints.wanted = false;
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits until all that was committed before is in the base.
+    pub(super) fn checkpoint_now(&self) -> Result<(), StoreError> {
+        let goal = lock(&self.log).last_seq();
+        let mut checkpoints = lock(&self.checkpoints);
+        checkpoints.failed = None;
+        loop {
+            checkpoints.wanted = true;
+            self.changed.notify_all();
+            let brought = super::super::read(&*self.base, super::applied)?;
+            if brought.is_some_and(|applied| applied.seq >= goal) {
+                return Ok(());
+            }
+            if let Some(failure) = checkpoints.failed {
+                return Err(failure.error());
+            }
+            let waited = self.changed.wait_timeout(checkpoints, LOOK_INTERVAL);
+            (checkpoints, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// Ends as a crash does: what is not in the base stays in the journal.
+    #[cfg(test)]
+    pub(super) fn crash(&self) {
+        let mut checkpoints = lock(&self.checkpoints);
+        checkpoints.crashed = true;
+        checkpoints.stopping = true;
+        drop(checkpoints);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn stop_checkpoints(&self) {
+        lock(&self.checkpoints).stopping = true;
+        self.changed.notify_all();
+    }
+}
+
+fn put(writer: &mut dyn Writer, changes: &Batch) -> Result<(), StoreError> {
+    for (table, key, value) in changes.iter() {
+        match value {
+            Some(value) => writer.insert(table, key, value)?,
+            None => writer.remove(table, key)?,
+        }
+    }
+    Ok(())
+}
