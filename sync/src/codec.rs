@@ -14,8 +14,9 @@ use bincode::{BorrowDecode, Decode, Encode};
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::model::document::{Part, PartWrite, Tag, Write};
 use crate::model::{
-    Change, Collection, Dot, Entry, Epoch, Key, Origin, ReplicaId, SeqRange, Timestamp, Version,
+    Collection, Delta, Dot, Epoch, Key, Origin, ReplicaId, SeqRange, Timestamp, Version,
     VersionVector,
 };
 use crate::protocol::{Message, PullChunk};
@@ -30,7 +31,7 @@ pub const HELLO_BYTES_MAX: usize = 1024;
 /// The codec that this program speaks: bincode 2, standard configuration.
 const CODEC_BINCODE: u8 = 1;
 /// Version of the protocol between agents.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// A frame cannot be understood. It is the peer's fault; nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -149,7 +150,7 @@ fn decode<'f, T: BorrowDecode<'f, ()>, const BYTES_MAX: usize>(
 #[derive(Encode, BorrowDecode)]
 enum WireMessage<'f> {
     Push {
-        changes: Vec<WireChange<'f>>,
+        changes: Vec<WireDelta<'f>>,
     },
     Vector {
         origin: WireOrigin,
@@ -166,7 +167,7 @@ enum WireMessage<'f> {
     PullChunk {
         session: u64,
         index: u64,
-        changes: Vec<WireChange<'f>>,
+        changes: Vec<WireDelta<'f>>,
         claim: Option<Vec<WireSet>>,
     },
     PullMore {
@@ -178,13 +179,34 @@ enum WireMessage<'f> {
 }
 
 #[derive(Encode, BorrowDecode)]
-struct WireChange<'f> {
+struct WireDelta<'f> {
     collection: &'f str,
     name: &'f str,
     clock: u64,
     origin: WireOrigin,
     seq: u64,
+    parts: Vec<WirePart<'f>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WirePart<'f> {
+    part: WirePartName<'f>,
     value: Option<&'f [u8]>,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WirePartName<'f> {
+    Root,
+    Field(&'f str),
+    Tally(WireOrigin),
+    Reset(WireOrigin),
+    Set,
+    Element {
+        origin: WireOrigin,
+        seq: u64,
+        index: u16,
+    },
+    Expiry,
 }
 
 #[derive(Clone, Copy, Encode, Decode)]
@@ -219,51 +241,88 @@ impl From<WireOrigin> for Origin {
     }
 }
 
-impl<'f> From<&'f Change> for WireChange<'f> {
-    fn from(change: &'f Change) -> Self {
-        let Version { clock, dot } = change.entry.version;
+impl<'f> From<&'f Delta> for WireDelta<'f> {
+    fn from(delta: &'f Delta) -> Self {
+        let Version { clock, dot } = delta.write.version;
+        let part = |write: &'f PartWrite| WirePart {
+            part: (&write.part).into(),
+            value: write.value.as_deref(),
+        };
         Self {
-            collection: change.key.collection().as_str(),
-            name: change.key.name(),
+            collection: delta.key.collection().as_str(),
+            name: delta.key.name(),
             clock: clock.0,
             origin: dot.origin.into(),
             seq: dot.seq,
-            value: change.entry.value.as_deref(),
+            parts: delta.write.parts.iter().map(part).collect(),
         }
     }
 }
 
-impl TryFrom<WireChange<'_>> for Change {
+impl<'f> From<&'f Part> for WirePartName<'f> {
+    fn from(part: &'f Part) -> Self {
+        match part {
+            Part::Root => Self::Root,
+            Part::Field(name) => Self::Field(name),
+            Part::Tally(origin) => Self::Tally((*origin).into()),
+            Part::Reset(origin) => Self::Reset((*origin).into()),
+            Part::Set => Self::Set,
+            Part::Element(Tag { dot, index }) => Self::Element {
+                origin: dot.origin.into(),
+                seq: dot.seq,
+                index: *index,
+            },
+            Part::Expiry => Self::Expiry,
+        }
+    }
+}
+
+impl From<WirePartName<'_>> for Part {
+    fn from(wire: WirePartName<'_>) -> Self {
+        match wire {
+            WirePartName::Root => Self::Root,
+            WirePartName::Field(name) => Self::Field(name.into()),
+            WirePartName::Tally(origin) => Self::Tally(origin.into()),
+            WirePartName::Reset(origin) => Self::Reset(origin.into()),
+            WirePartName::Set => Self::Set,
+            WirePartName::Element { origin, seq, index } => {
+                let origin = origin.into();
+                let dot = Dot { origin, seq };
+                Self::Element(Tag { dot, index })
+            }
+            WirePartName::Expiry => Self::Expiry,
+        }
+    }
+}
+
+impl TryFrom<WireDelta<'_>> for Delta {
     type Error = DecodeError;
 
-    fn try_from(wire: WireChange<'_>) -> Result<Self, DecodeError> {
+    fn try_from(wire: WireDelta<'_>) -> Result<Self, DecodeError> {
         let unsound = |_| DecodeError::Unsound("a key breaks the rules for names");
         let collection = Collection::new(wire.collection).map_err(unsound)?;
         let key = Key::new(collection, wire.name).map_err(unsound)?;
         if SeqRange::checked(wire.seq, wire.seq).is_none() {
             return Err(DecodeError::Unsound("a sequence number is out of range"));
         }
-        if wire
-            .value
-            .is_some_and(|value| value.len() > crate::model::VALUE_BYTES_MAX)
-        {
-            return Err(DecodeError::Unsound("a document is too large"));
-        }
         let dot = Dot {
             origin: wire.origin.into(),
             seq: wire.seq,
         };
-        let version = Version {
-            clock: Timestamp(wire.clock),
-            dot,
+        let part = |wire: WirePart<'_>| PartWrite {
+            part: wire.part.into(),
+            value: wire.value.map(Bytes::copy_from_slice),
         };
-        Ok(Self {
-            key,
-            entry: Entry {
-                version,
-                value: wire.value.map(Bytes::copy_from_slice),
+        let write = Write {
+            version: Version {
+                clock: Timestamp(wire.clock),
+                dot,
             },
-        })
+            parts: wire.parts.into_iter().map(part).collect(),
+        };
+        let unsound = |_| DecodeError::Unsound("a write breaks the rules for its parts");
+        write.check().map_err(unsound)?;
+        Ok(Self { key, write })
     }
 }
 
@@ -307,7 +366,7 @@ fn vector_from_wire(wire: Vec<WireSet>) -> Result<VersionVector, DecodeError> {
 
 impl<'f> From<&'f Message> for WireMessage<'f> {
     fn from(message: &'f Message) -> Self {
-        let changes = |changes: &'f [Change]| changes.iter().map(WireChange::from).collect();
+        let changes = |changes: &'f [Delta]| changes.iter().map(WireDelta::from).collect();
         match message {
             Message::Push { changes: pushed } => Self::Push {
                 changes: changes(pushed),
@@ -340,9 +399,9 @@ impl TryFrom<WireMessage<'_>> for Message {
     type Error = DecodeError;
 
     fn try_from(wire: WireMessage<'_>) -> Result<Self, DecodeError> {
-        let changes = |wire: Vec<WireChange<'_>>| {
+        let changes = |wire: Vec<WireDelta<'_>>| {
             wire.into_iter()
-                .map(Change::try_from)
+                .map(Delta::try_from)
                 .collect::<Result<Vec<_>, _>>()
         };
         Ok(match wire {

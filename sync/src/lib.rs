@@ -3,8 +3,8 @@
 //! The map of this crate, from the inside out:
 //!
 //! - [`model`]: pure data. Identities of replicas, hybrid logical clocks,
-//!   versions, version vectors, keys, entries and the merge rule. Knows no
-//!   storage, no network and no time of its own.
+//!   versions, version vectors, keys, entries and the merge rule; documents that
+//!   merge part by part. Knows no storage, no network and no time of its own.
 //! - [`storage`]: where data lives. One small seam ([`storage::Storage`]: ordered
 //!   byte tables with atomic transactions), two implementations (memory and redb),
 //!   and above the seam the records of the store, written once for both.

@@ -1,74 +1,59 @@
 //! What clients did and saw, and what must be true of it.
 //!
 //! Invariants (their numbers as in the test plan): 1 an acknowledged write is never
-//! lost; 2 replicas converge; 3 no deleted key comes back; 4 versions of one origin
+//! lost; 2 replicas converge, to what all writes together come to; 3 no deleted key comes back; 4 versions of one origin
 //! only grow, and a number is never given to two writes; 5 what one replica shows
 //! never goes back in time; and a watcher sees each change once, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use basic_sync::model::{Change, Dot, Key, Origin, Seq, Timestamp, Version};
+use basic_sync::model::document::{Document, Revision};
+use basic_sync::model::{Delta, Dot, Key, Origin, Seq, Timestamp, Version};
 use basic_sync::protocol::{RequestId, WriteReceipt};
 use basic_sync::storage::state::FeedItem;
-use bytes::Bytes;
-
-/// What a client asked for.
-#[derive(Clone, Debug)]
-struct Attempt {
-    keys: Vec<Key>,
-    values: Vec<Option<Bytes>>,
-}
 
 /// Everything that was asked for, promised and seen.
 #[derive(Default)]
 pub(crate) struct History {
-    attempts: BTreeMap<RequestId, Attempt>,
-    acknowledged: BTreeMap<Key, Vec<(Version, Option<Bytes>)>>,
-    /// Writes as they were pushed: dot → what it wrote.
-    written: BTreeMap<Dot, Change>,
+    /// How many operations each write asked for.
+    attempts: BTreeMap<RequestId, usize>,
+    acknowledged: BTreeSet<Dot>,
+    /// Every write that was committed: what was ever pushed, and what was about to be.
+    written: BTreeMap<Dot, Delta>,
     last_of_origin: BTreeMap<Origin, (Seq, Timestamp)>,
     /// Per replica and key the newest version that it has shown.
     shown: BTreeMap<(usize, Key), Version>,
     /// Per replica what a watcher has been told.
-    watched: BTreeMap<usize, (u64, BTreeMap<Key, Version>)>,
+    watched: BTreeMap<usize, (u64, BTreeMap<Key, Revision>)>,
     pub(crate) writes_acknowledged: u64,
 }
 
 impl History {
     /// A client asks for a write.
-    pub(crate) fn attempt(&mut self, id: RequestId, keys: Vec<Key>, values: Vec<Option<Bytes>>) {
-        self.attempts.insert(id, Attempt { keys, values });
+    pub(crate) fn attempt(&mut self, id: RequestId, operations: usize) {
+        self.attempts.insert(id, operations);
     }
 
     /// A client is told that its write is durable.
     pub(crate) fn acknowledge(&mut self, id: RequestId, receipt: &WriteReceipt) {
-        let attempt = &self.attempts[&id];
         assert_eq!(
-            attempt.keys.len(),
-            receipt.versions.len(),
-            "one version an operation"
+            self.attempts[&id],
+            receipt.revisions.len(),
+            "one revision an operation"
         );
         self.writes_acknowledged += 1;
-        for ((key, value), version) in attempt
-            .keys
-            .iter()
-            .zip(&attempt.values)
-            .zip(&receipt.versions)
-        {
-            self.acknowledged
-                .entry(key.clone())
-                .or_default()
-                .push((*version, value.clone()));
-        }
+        let dots = receipt.revisions.iter();
+        self.acknowledged
+            .extend(dots.map(|revision| revision.version.dot));
     }
 
-    /// A replica pushes its own writes.
-    pub(crate) fn push(&mut self, changes: &[Change]) {
-        for change in changes {
-            let Version { clock, dot } = change.entry.version;
-            if let Some(before) = self.written.insert(dot, change.clone()) {
+    /// A replica has committed its own writes.
+    pub(crate) fn commit(&mut self, changes: &[Delta]) {
+        for delta in changes {
+            let Version { clock, dot } = delta.write.version;
+            if let Some(before) = self.written.insert(dot, delta.clone()) {
                 assert_eq!(
-                    &before, change,
+                    &before, delta,
                     "invariant 4: {dot:?} was given to two writes"
                 );
             }
@@ -104,10 +89,11 @@ impl History {
                 "the feed of {replica} has a gap"
             );
             *position = item.position;
-            let version = item.change.entry.version;
-            let before = seen.insert(item.change.key.clone(), version);
+            let revision = item.change.entry.revision;
+            let before = seen.insert(item.change.key.clone(), revision);
             assert!(
-                before < Some(version),
+                before
+                    .is_none_or(|before| before != revision && before.version <= revision.version),
                 "the feed of {replica} goes back: {:?}",
                 item.change
             );
@@ -127,9 +113,9 @@ impl History {
             .map_or(0, |(position, _)| *position)
     }
 
-    /// All replicas are idle and connected: what they hold must be the same and must
-    /// be what clients were promised.
-    pub(crate) fn check_end(&self, dumps: &[Vec<Change>]) {
+    /// All replicas are idle and connected: what they hold must be the same, and must be
+    /// what all writes together come to.
+    pub(crate) fn check_end(&self, dumps: &[Vec<(Key, Document)>]) {
         let first = &dumps[0];
         for (replica, dump) in dumps.iter().enumerate() {
             assert!(
@@ -138,48 +124,37 @@ impl History {
                 difference(replica, first, dump)
             );
             let (_, seen) = self.watched.get(&replica).cloned().unwrap_or_default();
-            for change in dump {
-                let told = seen.get(&change.key);
-                assert_eq!(
-                    told,
-                    Some(&change.entry.version),
-                    "{replica}: watch of {:?}",
-                    change.key
-                );
+            for (key, document) in dump {
+                let told = seen.get(key).copied();
+                assert_eq!(told, document.revision(), "{replica}: watch of {key:?}");
             }
         }
-        let state: BTreeMap<&Key, &Change> =
-            first.iter().map(|change| (&change.key, change)).collect();
-        for (key, promised) in &self.acknowledged {
-            let Some((newest, value)) = promised.iter().max_by_key(|(version, _)| *version) else {
-                continue;
-            };
-            let held = state.get(key);
-            let version = held.map(|change| change.entry.version);
+        for dot in &self.acknowledged {
             assert!(
-                version >= Some(*newest),
-                "invariant 1: {key:?} was acknowledged at {newest:?} and is at {version:?}"
+                self.written.contains_key(dot),
+                "{dot:?} was acknowledged and never written"
             );
-            if version == Some(*newest) {
-                let held = held.and_then(|change| change.entry.value.clone());
-                assert_eq!(
-                    &held, value,
-                    "invariants 1, 3: {key:?} does not hold what was written"
-                );
-            }
         }
-        for change in first {
-            let asked = self.attempts.values().any(|attempt| {
-                let mut pairs = attempt.keys.iter().zip(&attempt.values);
-                pairs.any(|(key, value)| *key == change.key && *value == change.entry.value)
-            });
-            assert!(asked, "nobody wrote {change:?}");
+        let mut expected: BTreeMap<Key, Document> = BTreeMap::new();
+        for Delta { key, write } in self.written.values() {
+            expected.entry(key.clone()).or_default().merge(write);
+        }
+        let held: BTreeMap<Key, Document> = first.iter().cloned().collect();
+        for (key, document) in &expected {
+            assert_eq!(
+                held.get(key),
+                Some(document),
+                "invariants 1, 3: {key:?} is not what its writes come to"
+            );
+        }
+        for key in held.keys() {
+            assert!(expected.contains_key(key), "nobody wrote {key:?}");
         }
     }
 }
 
 /// The first difference between two dumps.
-fn difference(replica: usize, first: &[Change], other: &[Change]) -> String {
+fn difference(replica: usize, first: &[(Key, Document)], other: &[(Key, Document)]) -> String {
     let lacking = first.iter().find(|change| !other.contains(change));
     let extra = other.iter().find(|change| !first.contains(change));
     format!("replica {replica} differs from replica 0: it lacks {lacking:?}, it has {extra:?}")

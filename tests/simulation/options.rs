@@ -37,6 +37,10 @@ pub(crate) struct Options {
     pub(crate) clock_spread: Duration,
     /// Probability that a replica restarts with its clock a little further back.
     pub(crate) clock_steps_back: f64,
+    /// Probability that a put says how long the document lives.
+    pub(crate) ttl: f64,
+    /// One replica does not know how the collections are merged.
+    pub(crate) disagreement: bool,
     /// Changes in a chunk of a pull; few, so that pulls take several.
     pub(crate) chunk_changes: usize,
 }
@@ -74,6 +78,8 @@ impl Options {
             partition_pause: millis(random.random_range(1000..=6000)),
             clock_spread: millis(random.random_range(0..=20_000)),
             clock_steps_back: 0.3,
+            ttl: if random.random_bool(0.5) { 0.1 } else { 0.0 },
+            disagreement: random.random_bool(0.2),
             chunk_changes: random.random_range(1..=40),
         }
     }

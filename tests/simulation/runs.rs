@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use basic_sync::model::document::Action;
 use basic_sync::protocol::{AckTarget, Counters};
 use basic_sync::storage::{read, state};
 use bytes::Bytes;
@@ -128,12 +129,18 @@ fn quiet(replicas: usize) -> Options {
         commit_failure: 0.0,
         clock_spread: Duration::ZERO,
         clock_steps_back: 0.0,
+        ttl: 0.0,
+        disagreement: false,
         ..Options::draw(0)
     }
 }
 
-fn document(text: &str) -> Option<Bytes> {
-    Some(Bytes::from(format!("{{\"text\":\"{text}\"}}")))
+fn text(text: &str) -> Bytes {
+    Bytes::from(format!("{{\"text\":\"{text}\"}}"))
+}
+
+fn document(words: &str) -> Action {
+    Action::Put(text(words))
 }
 
 #[test]
@@ -228,14 +235,15 @@ fn a_restored_old_copy_loses_nothing_that_its_peers_have_nor_what_it_writes_alon
     world.heal();
     world.settle();
     world.check_end();
-    for (number, text) in [
+    for (number, words) in [
         (5, "after the copy"),
         (3, "alone"),
         (110, "alone"),
         (120, "alone, later"),
     ] {
         let held = read(world.disk(1), |reader| state::entry(reader, &key(number))).unwrap();
-        assert_eq!(held.unwrap().entry.value, document(text), "key {number}");
+        let value = held.unwrap().document.value(0);
+        assert_eq!(value, Some(text(words)), "key {number}");
     }
 }
 
@@ -264,7 +272,30 @@ fn two_copies_of_one_store_converge() {
     world.settle();
     world.check_end();
     let held = read(world.disk(2), |reader| state::entry(reader, &key(11))).unwrap();
-    assert_eq!(held.unwrap().entry.value, document("by a copy"));
+    assert_eq!(held.unwrap().document.value(0), Some(text("by a copy")));
+}
+
+/// The first write of a life begins an origin. If its commit fails, that origin never was,
+/// and the number of the write must not be taken for one of the origin before.
+#[test]
+fn a_first_write_whose_commit_failed_is_not_acknowledged_when_its_time_is_up() {
+    let mut world = World::new(6, quiet(3));
+    world.run_until(Duration::from_secs(1));
+    for number in 0..5 {
+        world.write(0, vec![(key(number), document("before"))], AckTarget::Local);
+    }
+    world.run_until(Duration::from_secs(2));
+    world.crash(0);
+    world.start(0);
+    let before = world.history.writes_acknowledged;
+    world.disks_fail = true;
+    world.write(0, vec![(key(9), document("lost"))], AckTarget::Peers(1));
+    world.run_until(Duration::from_secs(3));
+    world.disks_fail = false;
+    world.run_until(Duration::from_secs(8));
+    assert_eq!(world.history.writes_acknowledged, before);
+    world.settle();
+    world.check_end();
 }
 
 #[test]

@@ -6,19 +6,19 @@
 //! not sent yet, and keeps the disk.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use basic_sync::model::{Change, Collection, Key, PeerId, ReplicaId};
+use basic_sync::model::document::{Action, Document, Merge};
+use basic_sync::model::{Collection, Key, PeerId, ReplicaId};
 use basic_sync::protocol::{
-    AckTarget, Condition, Config, Counters, Input, Message, Now, Operation, Output, Replica,
+    AckTarget, Config, Counters, Input, Message, Now, Operation, Output, Policies, Policy, Replica,
     RequestId, WriteRefused, WriteRequest, commit,
 };
 use basic_sync::storage::{
     Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
 };
-use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -80,6 +80,8 @@ pub(crate) struct World {
     /// `last_arrival[a][b]`: when the latest message from a arrives at b.
     last_arrival: Vec<Vec<Duration>>,
     turmoil: bool,
+    /// Every commit fails.
+    pub(crate) disks_fail: bool,
     next_request: u64,
     pub(crate) history: History,
     trace: DefaultHasher,
@@ -116,6 +118,7 @@ impl World {
             cut,
             last_arrival,
             turmoil: true,
+            disks_fail: false,
             next_request: 0,
             history: History::default(),
             trace: DefaultHasher::new(),
@@ -162,7 +165,7 @@ impl World {
         for replica in 0..self.nodes.len() {
             self.watch(replica);
         }
-        let dumps: Vec<Vec<Change>> = self
+        let dumps: Vec<Vec<(Key, Document)>> = self
             .nodes
             .iter()
             .map(|node| read(&node.disk, state::dump).expect("memory does not fail"))
@@ -229,10 +232,14 @@ impl World {
         if self.random.random_bool(self.options.clock_steps_back) {
             self.nodes[replica].clock_offset -= self.random.random_range(0..2_000);
         }
-        let config = Config {
+        let mut config = Config {
             chunk_changes: self.options.chunk_changes,
             ..Config::default()
         };
+        // One of them may not know how the collections are merged.
+        if !(self.options.disagreement && replica == 0) {
+            config.policies = policies();
+        }
         let seed = self.random.random();
         let identity = ReplicaId([u8::try_from(replica).expect("few replicas") + 1; 16]);
         let now = self.time_of(replica);
@@ -258,19 +265,25 @@ impl World {
     pub(crate) fn write(
         &mut self,
         replica: usize,
-        writes: Vec<(Key, Option<Bytes>)>,
+        writes: Vec<(Key, Action)>,
         acks: AckTarget,
     ) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
-        let (keys, values) = writes.iter().cloned().unzip();
-        self.history.attempt(id, keys, values);
-        let operation = |(key, value)| Operation {
-            key,
-            value,
-            condition: Condition::Always,
-        };
-        let operations = writes.into_iter().map(operation).collect();
+        self.history.attempt(id, writes.len());
+        let operations = writes.into_iter().map(|(key, action)| {
+            let ttl = match action {
+                Action::Put(_) if self.random.random_bool(self.options.ttl) => {
+                    Some(Duration::from_secs(self.random.random_range(1..20)))
+                }
+                _ => None,
+            };
+            Operation {
+                ttl,
+                ..Operation::new(key, action)
+            }
+        });
+        let operations = operations.collect();
         let acks_timeout = Duration::from_secs(2);
         self.input(
             replica,
@@ -376,35 +389,62 @@ impl World {
         } else {
             1
         };
-        let mut writes = BTreeMap::new();
+        let mut writes = Vec::new();
         for _ in 0..operations {
-            let name = self.random.random_range(0..self.options.keys);
-            let value = format!("{{\"n\":{}}}", self.next_request + 1);
+            let (key, merge) = mixed_key(self.random.random_range(0..self.options.keys));
             let held = read(&self.nodes[replica].disk, |reader| {
-                state::entry(reader, &key(name))
+                state::entry(reader, &key)
             });
+            let now_ms = self.time_of(replica).wall_ms;
             let live = held
                 .expect("memory does not fail")
-                .is_some_and(|held| !held.entry.is_tombstone());
-            let delete = live && self.random.random_bool(0.25);
-            writes.insert(key(name), (!delete).then(|| Bytes::from(value)));
+                .is_some_and(|held| !held.document.is_tombstone(now_ms));
+            let delete = live && self.random.random_bool(0.2);
+            let action = match delete {
+                true => Action::Delete,
+                false => self.some_action(merge),
+            };
+            writes.push((key, action));
         }
         let acks = match self.random.random_range(0..10) {
             0 => AckTarget::Peers(1),
             1 => AckTarget::All,
             _ => AckTarget::Local,
         };
-        self.write(replica, writes.into_iter().collect(), acks);
+        self.write(replica, writes, acks);
+    }
+
+    /// A put or a patch as a client of such a collection sends it.
+    fn some_action(&mut self, merge: Merge) -> Action {
+        let number = self.next_request + 1;
+        let put = self.random.random_bool(0.5);
+        let (a, b) = (
+            self.random.random_range(0..4),
+            self.random.random_range(0..4),
+        );
+        let text = match (merge, put) {
+            (Merge::Lww, _) => format!("{{\"n\":{number}}}"),
+            (Merge::Fields, true) => format!("{{\"f{a}\":{number},\"f{b}\":{number}}}"),
+            (Merge::Fields, false) => format!("{{\"f{a}\":{number},\"f{b}\":null}}"),
+            (Merge::Counter, true) => format!("{}", number % 50),
+            (Merge::Counter, false) => format!("{{\"add\":{}}}", a - 2),
+            (Merge::Set, true) => format!("[{a},{b}]"),
+            (Merge::Set, false) => format!("{{\"add\":[{a}],\"remove\":[{}]}}", a + 1 + b),
+        };
+        match put {
+            true => Action::Put(text.into()),
+            false => Action::Patch(text.into()),
+        }
     }
 
     fn client_reads(&mut self, replica: usize) {
-        let key = key(self.random.random_range(0..self.options.keys));
+        let (key, _) = mixed_key(self.random.random_range(0..self.options.keys));
         let held = read(&self.nodes[replica].disk, |reader| {
             state::entry(reader, &key)
         });
         let version = held
             .expect("memory does not fail")
-            .map(|held| held.entry.version);
+            .and_then(|held| held.document.version());
         self.history.read(replica, &key, version);
     }
 
@@ -446,7 +486,8 @@ impl World {
     /// `sent` of them.
     fn commit(&mut self, replica: usize, sent: Option<usize>) {
         let now = self.time_of(replica);
-        let fails = self.turmoil && self.random.random_bool(self.options.commit_failure);
+        let fails =
+            self.disks_fail || self.turmoil && self.random.random_bool(self.options.commit_failure);
         let node = &mut self.nodes[replica];
         node.committing = false;
         let inputs = std::mem::take(&mut node.inbox);
@@ -466,6 +507,12 @@ impl World {
                 Vec::new()
             }
         };
+        // What is committed is there, whatever becomes of the outputs.
+        for output in &outputs {
+            if let Output::Broadcast(Message::Push { changes }) = output {
+                self.history.commit(changes);
+            }
+        }
         for output in outputs.into_iter().take(sent.unwrap_or(usize::MAX)) {
             self.output(replica, output);
         }
@@ -482,15 +529,14 @@ impl World {
         match output {
             Output::Reply(id, Ok(receipt)) => self.history.acknowledge(id, &receipt),
             Output::Reply(_, Err(WriteRefused::NotFound(_))) => {}
+            // To count on what a node that merges otherwise has put there, for example.
+            Output::Reply(_, Err(WriteRefused::Conflict(_))) => {}
             Output::Reply(id, Err(refused)) => panic!("{id:?} was refused: {refused}"),
             Output::Send(peer, message) => {
                 let to = (0..self.nodes.len()).find(|to| name(*to) == peer);
                 self.send(replica, to.expect("a known peer"), message);
             }
             Output::Broadcast(message) => {
-                if let Message::Push { changes } = &message {
-                    self.history.push(changes);
-                }
                 for to in (0..self.nodes.len()).filter(|to| *to != replica) {
                     self.send(replica, to, message.clone());
                 }
@@ -524,7 +570,7 @@ impl World {
     fn watch(&mut self, replica: usize) {
         let after = self.history.watched_to(replica);
         let items = read(&self.nodes[replica].disk, |reader| {
-            state::feed_after(reader, after, usize::MAX, usize::MAX)
+            state::feed_after(reader, after, usize::MAX, usize::MAX, 0)
         });
         self.history
             .watch(replica, &items.expect("memory does not fail"));
@@ -555,6 +601,33 @@ impl World {
 /// The name under which replicas know the replica with this number.
 pub(crate) fn name(replica: usize) -> PeerId {
     PeerId::new(&format!("n{replica}"))
+}
+
+/// How the collections of a run are merged.
+fn policies() -> Policies {
+    let policy = |merge| Policy {
+        merge,
+        ..Policy::default()
+    };
+    let named = [Merge::Lww, Merge::Fields, Merge::Counter, Merge::Set];
+    let named = named.map(|merge| (merge.to_string(), policy(merge)));
+    Policies {
+        named: named.into(),
+        other: Policy::default(),
+    }
+}
+
+/// One of the keys of a run, in collections that merge in different ways.
+fn mixed_key(number: usize) -> (Key, Merge) {
+    let merge = match number % 4 {
+        0 => Merge::Lww,
+        1 => Merge::Fields,
+        2 => Merge::Counter,
+        _ => Merge::Set,
+    };
+    let collection = Collection::new(&merge.to_string()).expect("a sound name");
+    let key = Key::new(collection, &format!("k{number}"));
+    (key.expect("a sound name"), merge)
 }
 
 /// The key with this number.

@@ -1,4 +1,4 @@
-//! Documents: get, put, delete, list.
+//! Documents: get, put, patch, delete, list.
 //!
 //! The agents' own collections (`agent.…`) can be read, but for the sealed secrets; they are written by commands only.
 
@@ -9,7 +9,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use basic_sync::model::{Collection, InvalidName, Key, VALUE_BYTES_MAX, Version};
+use basic_sync::model::document::{Action, Revision};
+use basic_sync::model::{Collection, InvalidName, Key, VALUE_BYTES_MAX};
 use basic_sync::net::WriteError;
 use basic_sync::protocol::{AckTarget, Condition, Operation, WriteReceipt, WriteRefused};
 use basic_sync::storage::state::Page;
@@ -32,12 +33,17 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const ACKS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const ACKS_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// `?acks=N|all&timeout=5s` of a write.
+/// How long a document may be made to live.
+const TTL_MIN: Duration = Duration::from_secs(1);
+const TTL_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// `?acks=N|all&timeout=5s&ttl=30m` of a write.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WriteQuery {
     acks: Option<String>,
     timeout: Option<String>,
+    ttl: Option<String>,
 }
 
 /// `?prefix=&after=&limit=` of a list.
@@ -81,11 +87,11 @@ pub(super) async fn get(
         .replica
         .entry(&key)
         .map_err(|error| Problem::internal(&error))?;
-    let found = entry.and_then(|entry| Some((entry.value?, entry.version)));
-    let (value, version) = found.ok_or_else(|| not_found(&key))?;
+    let found = entry.and_then(|entry| Some((entry.value?, entry.revision)));
+    let (value, revision) = found.ok_or_else(|| not_found(&key))?;
     let headers = [
         (header::CONTENT_TYPE, "application/json".to_owned()),
-        etag(&version),
+        etag(&revision),
     ];
     Ok((headers, value).into_response())
 }
@@ -93,47 +99,34 @@ pub(super) async fn get(
 /// `PUT /v1/data/{collection}/{key}`.
 pub(super) async fn put(
     State(api): State<Api>,
-    Named((collection, name)): Named<(String, String)>,
+    Named(name): Named<(String, String)>,
     Params(query): Params<WriteQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    writable(&collection)?;
-    let key = key(&collection, &name)?;
-    let condition = condition(&headers)?;
-    let document = document(body).await?;
-    write(
-        &api,
-        Operation {
-            key,
-            value: Some(document),
-            condition,
-        },
-        &query,
-    )
-    .await
+    write(&api, name, &query, &headers, Some(body), Action::Put).await
+}
+
+/// `PATCH /v1/data/{collection}/{key}`: RFC 7396 merge patches; on counters and sets
+/// what to add and to remove.
+pub(super) async fn patch(
+    State(api): State<Api>,
+    Named(name): Named<(String, String)>,
+    Params(query): Params<WriteQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    write(&api, name, &query, &headers, Some(body), Action::Patch).await
 }
 
 /// `DELETE /v1/data/{collection}/{key}`.
 pub(super) async fn delete(
     State(api): State<Api>,
-    Named((collection, name)): Named<(String, String)>,
+    Named(name): Named<(String, String)>,
     Params(query): Params<WriteQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    writable(&collection)?;
-    let key = key(&collection, &name)?;
-    let condition = condition(&headers)?;
-    write(
-        &api,
-        Operation {
-            key,
-            value: None,
-            condition,
-        },
-        &query,
-    )
-    .await
+    write(&api, name, &query, &headers, None, |_| Action::Delete).await
 }
 
 /// `GET /v1/data/{collection}`.
@@ -170,7 +163,7 @@ pub(super) async fn list(
     let items = documents.into_iter().filter_map(|change| {
         Some(Item {
             key: change.key.name().to_owned(),
-            version: change.entry.version.to_string(),
+            version: change.entry.revision.to_string(),
             value: raw(&change.entry.value?)?,
         })
     });
@@ -184,16 +177,37 @@ pub(super) fn raw(document: &[u8]) -> Option<Box<RawValue>> {
     RawValue::from_string(String::from_utf8(document.to_vec()).ok()?).ok()
 }
 
-async fn write(api: &Api, operation: Operation, query: &WriteQuery) -> Result<Response, Problem> {
+async fn write(
+    api: &Api,
+    (collection, name): (String, String),
+    query: &WriteQuery,
+    headers: &HeaderMap,
+    body: Option<Body>,
+    action: impl FnOnce(Bytes) -> Action,
+) -> Result<Response, Problem> {
+    writable(&collection)?;
+    let key = key(&collection, &name)?;
+    let condition = condition(headers)?;
+    let ttl = ttl(query.ttl.as_deref())?;
+    let body = match body {
+        Some(body) => collect(body, VALUE_BYTES_MAX).await?,
+        None => Bytes::new(),
+    };
+    let operation = Operation {
+        key,
+        action: action(body),
+        condition,
+        ttl,
+    };
     let acks = acks(query.acks.as_deref())?;
     let acks_timeout = acks_timeout(query.timeout.as_deref())?;
     let written = api.replica.write(vec![operation], acks, acks_timeout).await;
     let WriteReceipt {
-        versions,
+        revisions,
         acks,
         complete,
     } = written.map_err(write_failed)?;
-    let version = versions
+    let revision = revisions
         .first()
         .ok_or_else(|| Problem::internal(&WriteRefused::Empty))?;
     let status = if complete {
@@ -202,10 +216,10 @@ async fn write(api: &Api, operation: Operation, query: &WriteQuery) -> Result<Re
         StatusCode::ACCEPTED
     };
     let body = Json(Written {
-        version: version.to_string(),
+        version: revision.to_string(),
         acks,
     });
-    Ok((status, [etag(version)], body).into_response())
+    Ok((status, [etag(revision)], body).into_response())
 }
 
 /// All of a body of at most `most` bytes.
@@ -261,17 +275,6 @@ fn writable(collection: &str) -> Result<(), Problem> {
     let detail =
         format!("the collection \"{collection}\" belongs to the agents and is not written as data");
     Err(Problem::new(StatusCode::FORBIDDEN, detail).with_next(next))
-}
-
-async fn document(body: Body) -> Result<Bytes, Problem> {
-    let bytes = collect(body, VALUE_BYTES_MAX).await?;
-    // Building the value checks its depth as well.
-    match serde_json::from_slice::<serde_json::Value>(&bytes) {
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(Problem::bad_request(format!(
-            "the body is not a JSON document: {error}"
-        ))),
-    }
 }
 
 fn key(collection: &str, name: &str) -> Result<Key, Problem> {
@@ -344,6 +347,16 @@ fn acks_timeout(text: Option<&str>) -> Result<Duration, Problem> {
         .ok_or_else(|| Problem::bad_request("timeout must be a duration up to 60s, such as 500ms"))
 }
 
+/// How long the document is to live.
+fn ttl(text: Option<&str>) -> Result<Option<Duration>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let ttl = humantime::parse_duration(text).ok();
+    let ttl = ttl.filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl));
+    ttl.map(Some).ok_or_else(|| {
+        Problem::bad_request("ttl must be a duration from 1s to 10 years, such as 30m or 7d")
+    })
+}
+
 /// What became of the agents' own records.
 pub(super) fn record_failed(error: RecordError) -> Problem {
     match error {
@@ -371,8 +384,11 @@ fn write_failed(error: WriteError) -> Problem {
             WriteRefused::ConditionFailed { current, .. } => {
                 return condition_failed(*current);
             }
-            WriteRefused::Empty | WriteRefused::TooManyOperations { .. } => StatusCode::BAD_REQUEST,
-            WriteRefused::DocumentTooLarge(_) | WriteRefused::TooLarge { .. } => {
+            WriteRefused::Empty
+            | WriteRefused::TooManyOperations { .. }
+            | WriteRefused::Unfit(_) => StatusCode::BAD_REQUEST,
+            WriteRefused::Conflict(_) => StatusCode::CONFLICT,
+            WriteRefused::DocumentTooLarge { .. } | WriteRefused::TooLarge { .. } => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             WriteRefused::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
@@ -383,16 +399,16 @@ fn write_failed(error: WriteError) -> Problem {
     Problem::new(status, detail)
 }
 
-fn condition_failed(current: Option<Version>) -> Problem {
+fn condition_failed(current: Option<Revision>) -> Problem {
     let detail = match current {
-        Some(version) => {
-            format!("the document is at version {version}; read it again and repeat the change")
+        Some(revision) => {
+            format!("the document is at version {revision}; read it again and repeat the change")
         }
         None => "there is no such document on this node".to_owned(),
     };
     Problem::new(StatusCode::PRECONDITION_FAILED, detail)
 }
 
-fn etag(version: &Version) -> (HeaderName, String) {
-    (header::ETAG, format!("\"{version}\""))
+fn etag(revision: &Revision) -> (HeaderName, String) {
+    (header::ETAG, format!("\"{revision}\""))
 }

@@ -125,7 +125,10 @@ fn routes(api: Api) -> Router {
         .route("/v1/data/{collection}", get(data::list))
         .route(
             "/v1/data/{collection}/{key}",
-            get(data::get).put(data::put).delete(data::delete),
+            get(data::get)
+                .put(data::put)
+                .patch(data::patch)
+                .delete(data::delete),
         )
         .route("/v1/events", get(events::events))
         .route("/v1/watch", get(watch::watch))

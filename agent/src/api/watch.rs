@@ -115,7 +115,7 @@ fn event(item: &FeedItem) -> Event {
     let change = Change {
         collection: key.collection().as_str(),
         key: key.name(),
-        version: entry.version.to_string(),
+        version: entry.revision.to_string(),
         op: if entry.is_tombstone() {
             "delete"
         } else {

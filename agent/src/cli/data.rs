@@ -1,4 +1,4 @@
-//! `data get|put|delete|list|watch`: the documents that are replicated to every node.
+//! `data get|put|patch|delete|list|watch`: the documents that are replicated to every node.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::de::IgnoredAny;
 
 use super::CliError;
-use super::client::{Client, DataPage, Target, WriteReceipt};
+use super::client::{Answer, Client, DataPage, Target, WriteReceipt};
 use super::flags::{ClientArgs, FormatArgs};
 use super::output::Output;
 use super::table::{Cell, Table};
@@ -38,6 +38,11 @@ enum Action {
     Get(Get),
     /// Write a document and print its version.
     Put(Put),
+    /// Change a part of a document and print its version.
+    ///
+    /// In most collections the change is a JSON merge patch (RFC 7396): an object whose members replace those of the
+    /// document, where null removes one. To a counter it is {"add": 5}, to a set {"add": ["a"], "remove": ["b"]}.
+    Patch(Put),
     /// Delete a document.
     Delete(Delete),
     /// List documents in the order of their keys.
@@ -68,13 +73,37 @@ struct Get {
     _format: FormatArgs,
 }
 
+/// How a write is to be made.
+#[derive(Debug, Args)]
+struct WriteArgs {
+    /// Wait until so many other nodes have it on disk, or all.
+    #[arg(long, value_name = "N|all")]
+    acks: Option<String>,
+    /// How long to wait for them, such as 500ms; 5s unless given.
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+}
+
+impl WriteArgs {
+    fn apply(&self, target: Target) -> Target {
+        target
+            .optional("acks", self.acks.as_deref())
+            .optional("timeout", self.timeout.as_deref())
+    }
+}
+
 #[derive(Debug, Args)]
 struct Put {
     #[command(flatten)]
     place: Place,
-    /// The document: JSON, or @FILE, or - for standard input.
+    /// The document or the change: JSON, or @FILE, or - for standard input.
     #[arg(value_name = "JSON", default_value = "-", allow_hyphen_values = true)]
     document: String,
+    /// Let the document live so long from now on, such as 30m or 7d.
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
+    #[command(flatten)]
+    write: WriteArgs,
     #[command(flatten)]
     client: ClientArgs,
     #[command(flatten)]
@@ -85,6 +114,8 @@ struct Put {
 struct Delete {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    write: WriteArgs,
     #[command(flatten)]
     client: ClientArgs,
     #[command(flatten)]
@@ -150,7 +181,7 @@ impl Data {
     pub(super) fn client(&self) -> &ClientArgs {
         match &self.action {
             Action::Get(get) => &get.client,
-            Action::Put(put) => &put.client,
+            Action::Put(put) | Action::Patch(put) => &put.client,
             Action::Delete(delete) => &delete.client,
             Action::List(list) => &list.client,
             Action::Watch(watch) => &watch.client,
@@ -167,14 +198,19 @@ impl Data {
                 let answer = client.get(get.place.target()).await?;
                 output.document(&answer.body)
             }
-            Action::Put(put) => put.execute(client, output, io::stdin()).await,
+            Action::Put(put) => {
+                let (target, document) = put.request(io::stdin())?;
+                print_written(client.put(target, document).await?, put.format.json, output)
+            }
+            Action::Patch(patch) => {
+                let (target, change) = patch.request(io::stdin())?;
+                let answer = client.patch(target, change).await?;
+                print_written(answer, patch.format.json, output)
+            }
             Action::Delete(delete) => {
-                let answer = client.delete(delete.place.target()).await?;
-                if delete.format.json {
-                    return output.document(&answer.body);
-                }
-                let receipt: WriteReceipt = answer.json()?;
-                print_version(receipt, answer.version, output)
+                let target = delete.write.apply(delete.place.target());
+                let answer = client.delete(target).await?;
+                print_written(answer, delete.format.json, output)
             }
             Action::List(list) => list.execute(client, output).await,
             Action::Watch(watch) => watch.execute(client, output).await,
@@ -191,18 +227,10 @@ impl Place {
 }
 
 impl Put {
-    async fn execute(
-        self,
-        client: &Client,
-        output: &mut Output,
-        input: impl Read,
-    ) -> Result<(), CliError> {
-        let document = read_document(&self.document, input)?;
-        let answer = client.put(self.place.target(), document).await?;
-        if self.format.json {
-            return output.document(&answer.body);
-        }
-        print_version(answer.json()?, answer.version, output)
+    fn request(&self, input: impl Read) -> Result<(Target, Bytes), DocumentError> {
+        let target = self.write.apply(self.place.target());
+        let target = target.optional("ttl", self.ttl.as_deref());
+        Ok((target, read_document(&self.document, input)?))
     }
 }
 
@@ -255,14 +283,14 @@ impl List {
 }
 
 /// The version alone on standard output, for scripts; how many peers have it on standard error.
-fn print_version(
-    receipt: WriteReceipt,
-    entity_tag: Option<String>,
-    output: &mut Output,
-) -> Result<(), CliError> {
+fn print_written(answer: Answer, json: bool, output: &mut Output) -> Result<(), CliError> {
+    if json {
+        return output.document(&answer.body);
+    }
+    let receipt: WriteReceipt = answer.json()?;
     let version = receipt
         .version
-        .or(entity_tag)
+        .or(answer.version)
         .unwrap_or_else(|| "-".to_owned());
     output.text(&format!("{version}\n"))?;
     if let Some(acks) = receipt.acks.filter(|acks| *acks > 0) {

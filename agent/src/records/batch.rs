@@ -1,7 +1,8 @@
 //! Records that are written together.
 
 use basic_sync::model::InvalidName;
-use basic_sync::protocol::{Condition, Operation};
+use basic_sync::model::document::Action;
+use basic_sync::protocol::Operation;
 use serde::Serialize;
 
 use super::{RecordError, System};
@@ -28,11 +29,9 @@ impl Batch {
             key: key.to_owned(),
             source,
         })?;
-        self.operations.push(Operation {
-            key: system.key(key)?,
-            value: Some(document.into()),
-            condition: Condition::Always,
-        });
+        let action = Action::Put(document.into());
+        self.operations
+            .push(Operation::new(system.key(key)?, action));
         Ok(self)
     }
 
@@ -41,11 +40,8 @@ impl Batch {
     /// # Errors
     /// [`InvalidName`].
     pub fn delete(mut self, system: System, key: &str) -> Result<Self, InvalidName> {
-        self.operations.push(Operation {
-            key: system.key(key)?,
-            value: None,
-            condition: Condition::Always,
-        });
+        self.operations
+            .push(Operation::new(system.key(key)?, Action::Delete));
         Ok(self)
     }
 

@@ -191,7 +191,7 @@ impl Records {
                 let name = change.key.name();
                 match serde_json::from_slice(&document) {
                     Ok(value) => found.push((name.to_owned(), value)),
-                    Err(error) => self.mention(&change.key, change.entry.version, &error),
+                    Err(error) => self.mention(&change.key, change.entry.revision.version, &error),
                 }
             }
             if !more || after.is_none() {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::document::Amount;
 
 fn origin() -> impl Strategy<Value = Origin> {
     (any::<[u8; 16]>(), any::<u64>()).prop_map(|(replica, epoch)| Origin {
@@ -9,28 +10,50 @@ fn origin() -> impl Strategy<Value = Origin> {
     })
 }
 
-fn change() -> impl Strategy<Value = Change> {
-    let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..64));
+fn parts() -> impl Strategy<Value = (Part, Option<Bytes>)> {
+    let text =
+        proptest::option::of("[a-z]{0,9}".prop_map(|text| Bytes::from(format!("\"{text}\""))));
+    let moment = proptest::option::of(any::<u64>());
+    let moment = moment.prop_map(|ms| ms.map(|ms| Bytes::copy_from_slice(&ms.to_be_bytes())));
+    prop_oneof![
+        text.clone().prop_map(|text| (Part::Root, text)),
+        ("[a-z]{0,9}", text).prop_map(|(name, text)| (Part::Field(name.into()), text)),
+        (origin(), any::<i64>()).prop_map(|(origin, total)| {
+            (Part::Reset(origin), Some(Amount { seq: 1, total }.encode()))
+        }),
+        Just((Part::Set, Some(Bytes::new()))),
+        (origin(), any::<u64>(), any::<u16>()).prop_map(|(origin, seq, index)| {
+            let dot = Dot { origin, seq };
+            (Part::Element(Tag { dot, index }), None)
+        }),
+        moment.prop_map(|moment| (Part::Expiry, moment)),
+    ]
+}
+
+fn delta() -> impl Strategy<Value = Delta> {
+    let parts = proptest::collection::vec(self::parts(), 1..5);
     (
         "[a-z]{1,8}",
         "[a-z梁 ]{1,12}",
         any::<u64>(),
         origin(),
         1u64..=crate::model::SEQ_MAX,
-        value,
+        parts,
     )
-        .prop_map(|(collection, name, clock, origin, seq, value)| {
+        .prop_map(|(collection, name, clock, origin, seq, parts)| {
             let key = Key::new(Collection::new(&collection).unwrap(), &name).unwrap();
             let version = Version {
                 clock: Timestamp(clock),
                 dot: Dot { origin, seq },
             };
-            Change {
+            let parts: std::collections::BTreeMap<Part, Option<Bytes>> =
+                parts.into_iter().collect();
+            let parts = parts.into_iter();
+            let parts = parts.map(|(part, value)| PartWrite { part, value });
+            let parts = parts.collect();
+            Delta {
                 key,
-                entry: Entry {
-                    version,
-                    value: value.map(Bytes::from),
-                },
+                write: Write { version, parts },
             }
         })
 }
@@ -50,7 +73,7 @@ fn vector() -> impl Strategy<Value = VersionVector> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let changes = || proptest::collection::vec(change(), 0..6);
+    let changes = || proptest::collection::vec(delta(), 0..6);
     prop_oneof![
         changes().prop_map(|changes| Message::Push { changes }),
         (origin(), vector()).prop_map(|(origin, vector)| Message::Vector { origin, vector }),
@@ -130,10 +153,10 @@ fn trailing_bytes_unknown_codecs_and_wrong_lengths_are_refused() {
     assert_eq!(frame_length([0, 0, 0, 10], 10), Ok(10));
 }
 
-/// The bytes that version 1 of the protocol has promised. If this test fails, the
+/// The bytes that version 2 of the protocol has promised. If this test fails, the
 /// protocol has changed and needs a new number.
 #[test]
-fn the_bytes_of_protocol_1_are_as_promised() {
+fn the_bytes_of_protocol_2_are_as_promised() {
     let origin = Origin {
         replica: ReplicaId([0x11; 16]),
         epoch: Epoch(3),
@@ -143,28 +166,30 @@ fn the_bytes_of_protocol_1_are_as_promised() {
         clock: Timestamp(9),
         dot: Dot { origin, seq: 4 },
     };
-    let entry = Entry {
-        version,
-        value: Some(Bytes::from_static(b"{}")),
+    let part = |part, value: &'static [u8]| PartWrite {
+        part,
+        value: Some(Bytes::from_static(value)),
     };
+    let parts = vec![part(Part::Root, b"{}"), part(Part::Field("a".into()), b"1")];
+    let write = Write { version, parts };
     let push = Message::Push {
-        changes: vec![Change { key, entry }],
+        changes: vec![Delta { key, write }],
     };
-    let mut expected = vec![0, 0, 0, 35, 1, 0, 1, 5];
+    let mut expected = vec![0, 0, 0, 43, 1, 0, 1, 5];
     expected.extend(b"users");
     expected.extend([2, b'u', b'1', 9]);
     expected.extend([0x11; 16]);
-    expected.extend([3, 4, 1, 2, b'{', b'}']);
+    expected.extend([3, 4, 2, 0, 1, 2, b'{', b'}', 1, 1, b'a', 1, 1, b'1']);
     assert_eq!(encode_message(&push).as_ref(), expected);
 
     let hello = Hello {
-        protocol: 1,
+        protocol: 2,
         cluster: "c".into(),
         node: "n1".into(),
         lane: Lane::Bulk,
     };
     assert_eq!(
         encode_hello(&hello).as_ref(),
-        [0, 0, 0, 8, 1, 1, 1, b'c', 2, b'n', b'1', 1]
+        [0, 0, 0, 8, 1, 2, 1, b'c', 2, b'n', b'1', 1]
     );
 }

@@ -1,39 +1,70 @@
-//! What a key holds: a version and a document, or a version and its deletion.
+//! What travels between replicas, and what a reader sees of a key.
 
 use bytes::Bytes;
 
-use super::{Key, Version};
+use super::document::{Document, Revision, Write};
+use super::{Dot, Key};
 
-/// The state of one key.
+/// One write as it travels between replicas: what it still has to say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delta {
+    /// Which key.
+    pub key: Key,
+    /// What was written to it.
+    pub write: Write,
+}
+
+impl Delta {
+    /// Which write it is.
+    pub fn dot(&self) -> Dot {
+        self.write.version.dot
+    }
+
+    /// About how many bytes it takes in a frame; never less than it does.
+    pub fn weight(&self) -> usize {
+        self.key.weight() + self.write.weight()
+    }
+}
+
+/// A key as a reader sees it at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// The write that made it so.
-    pub version: Version,
-    /// The document as JSON text, or `None` where the key was deleted: a tombstone.
+    /// Which state of it.
+    pub revision: Revision,
+    /// The document as JSON text, or `None` where it was deleted or has expired.
     pub value: Option<Bytes>,
+    /// When it expires, in milliseconds since 1970.
+    pub expires_at: Option<u64>,
 }
 
 impl Entry {
-    /// Whether the key was deleted.
+    /// What a reader sees of a document at `now_ms`; `None` where nothing was ever written.
+    pub fn of(document: &Document, now_ms: u64) -> Option<Self> {
+        Some(Self {
+            revision: document.revision()?,
+            value: document.value(now_ms),
+            expires_at: document.expires_at(),
+        })
+    }
+
+    /// Whether there is no document.
     pub fn is_tombstone(&self) -> bool {
         self.value.is_none()
     }
 }
 
-/// One write as it travels between replicas.
+/// A key and what a reader sees of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Change {
     /// Which key.
     pub key: Key,
-    /// What it became.
+    /// What it is.
     pub entry: Entry,
 }
 
 impl Change {
-    /// About how many bytes it takes in a frame; never less than it does.
+    /// About how many bytes it takes.
     pub fn weight(&self) -> usize {
-        const FIXED: usize = 96;
-        let value = self.entry.value.as_ref().map_or(0, Bytes::len);
-        FIXED + self.key.collection().as_str().len() + self.key.name().len() + value
+        self.key.weight() + self.entry.value.as_ref().map_or(0, Bytes::len)
     }
 }

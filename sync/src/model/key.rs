@@ -106,6 +106,12 @@ impl Key {
         &self.collection
     }
 
+    /// About how many bytes it takes in a frame or a list; never less than it does.
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 32;
+        FIXED + self.collection.as_str().len() + self.name.len()
+    }
+
     /// The key within the collection.
     pub fn name(&self) -> &str {
         &self.name

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -14,7 +14,7 @@ use super::incoming::{Greeting, Incoming};
 use super::links::{LinkStatus, Links, Peer};
 use super::ring::Ring;
 use super::watch::{Cursor, Watch, WatchError};
-use super::{Connector, Stream};
+use super::{Connector, Stream, wall_ms};
 use crate::model::{Collection, Entry, Key, PeerId, ReplicaId};
 use crate::protocol::{
     AckTarget, Config, Now, Operation, Replica, Status, WriteReceipt, WriteRefused,
@@ -112,11 +112,8 @@ pub fn start(
     let identity = ReplicaId(identity.try_into().unwrap_or_default());
     let seed = u64::from_be_bytes(seed.try_into().unwrap_or_default());
     let began = Instant::now();
-    let wall = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     let now = Now {
-        wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        wall_ms: wall_ms(),
         elapsed: began.elapsed(),
     };
     let replica = Replica::open(&*storage, options.protocol, identity, now, seed)?;
@@ -217,10 +214,7 @@ impl Handle {
         if let Some(reason) = self.writes_refused() {
             return Err(WriteError::HeldBack(reason));
         }
-        let size = |one: &Operation| {
-            one.key.name().len() + one.value.as_ref().map_or(0, |value| value.len())
-        };
-        let bytes = operations.iter().map(size).sum::<usize>() + WRITE_OVERHEAD_BYTES;
+        let bytes = operations.iter().map(Operation::weight).sum::<usize>() + WRITE_OVERHEAD_BYTES;
         // A write above the bound would wait forever; the replica refuses it.
         let permits = u32::try_from(bytes.min(self.pending_bytes_max)).unwrap_or(u32::MAX);
         let permit = self.pending_bytes.clone().acquire_many_owned(permits).await;
@@ -246,7 +240,7 @@ impl Handle {
     /// [`ReadError`].
     pub fn entry(&self, key: &Key) -> Result<Option<Entry>, ReadError> {
         let record = storage::read(&*self.storage, |reader| state::entry(reader, key))?;
-        Ok(record.map(|record| record.entry))
+        Ok(record.and_then(|record| Entry::of(&record.document, wall_ms())))
     }
 
     /// A page of a collection's documents, in order of their keys.
@@ -261,7 +255,7 @@ impl Handle {
         limit: usize,
     ) -> Result<Page, ReadError> {
         Ok(storage::read(&*self.storage, |reader| {
-            state::documents(reader, collection, prefix, after, limit)
+            state::documents(reader, collection, prefix, after, limit, wall_ms())
         })?)
     }
 

@@ -29,12 +29,21 @@ mod watch;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use handle::{Handle, Options, ReadError, StartError, WriteError, start};
 pub use links::{LinkStatus, Peer};
 pub use watch::{Cursor, ParseCursorError, Watch, WatchError};
+
+/// Milliseconds since 1970.
+fn wall_ms() -> u64 {
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// A connection to a peer, already private and authenticated.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::codec::{self, Hello, Lane, PROTOCOL};
+use crate::model::document::Action;
 use crate::model::{Collection, Key, PeerId};
 use crate::protocol::{AckTarget, Condition, Operation, WriteRefused};
 use crate::storage::MemoryStorage;
@@ -102,12 +103,7 @@ fn key(name: &str) -> Key {
 }
 
 fn put(name: &str, value: impl Into<Bytes>) -> Vec<Operation> {
-    let value = Some(value.into());
-    vec![Operation {
-        key: key(name),
-        value,
-        condition: Condition::Always,
-    }]
+    vec![Operation::new(key(name), Action::Put(value.into()))]
 }
 
 async fn write(node: &Node, operations: Vec<Operation>) -> Result<(), WriteError> {
@@ -176,7 +172,7 @@ async fn a_node_that_could_not_be_reached_gets_what_it_missed() {
         node.open.store(false, Ordering::SeqCst);
         node.handle.set_peers(Vec::new()).await;
     }
-    let large = Bytes::from(vec![b'7'; 700_000]);
+    let large = Bytes::from(format!("\"{}\"", "7".repeat(700_000)));
     for number in 0..20 {
         write(&nodes[0], put(&format!("k{number}"), large.clone()))
             .await
@@ -255,9 +251,8 @@ async fn conditions_are_checked_and_a_refused_write_changes_nothing() {
     let nodes = cluster(1).await;
     let with = |condition, value: Option<Bytes>| {
         vec![Operation {
-            key: key("u1"),
-            value,
             condition,
+            ..Operation::new(key("u1"), value.map_or(Action::Delete, Action::Put))
         }]
     };
     let document = Some(Bytes::from("{}"));
@@ -267,12 +262,12 @@ async fn conditions_are_checked_and_a_refused_write_changes_nothing() {
     let first = go(with(Condition::Absent, document.clone()))
         .await
         .unwrap()
-        .versions[0];
+        .revisions[0];
     assert!(go(with(Condition::Absent, document.clone())).await.is_err());
     let second = go(with(Condition::Is(first), document.clone()))
         .await
         .unwrap()
-        .versions[0];
+        .revisions[0];
     let stale = go(with(Condition::Is(first), None)).await.unwrap_err();
     assert!(matches!(
         stale,
@@ -284,11 +279,18 @@ async fn conditions_are_checked_and_a_refused_write_changes_nothing() {
         gone,
         WriteError::Refused(WriteRefused::NotFound(_))
     ));
+    let broken = go(with(Condition::Always, Some(Bytes::from("{"))))
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        broken,
+        WriteError::Refused(WriteRefused::Unfit(_))
+    ));
     let large = Some(Bytes::from(vec![b'1'; crate::model::VALUE_BYTES_MAX + 1]));
     let refused = go(with(Condition::Always, large)).await.unwrap_err();
     assert!(matches!(
         refused,
-        WriteError::Refused(WriteRefused::DocumentTooLarge(_))
+        WriteError::Refused(WriteRefused::DocumentTooLarge { .. })
     ));
 }
 
@@ -381,24 +383,24 @@ async fn a_stopped_node_says_so_to_writers_and_watchers() {
 async fn writes_are_refused_with_the_reason_until_they_are_allowed_again() {
     let nodes = cluster(2).await;
     let (one, two) = (&nodes[0], &nodes[1]);
-    write(one, put("k", "before")).await.unwrap();
+    write(one, put("k", "\"before\"")).await.unwrap();
     one.handle.refuse_writes("two nodes have one id");
-    let refused = write(one, put("k", "meanwhile")).await.unwrap_err();
+    let refused = write(one, put("k", "\"meanwhile\"")).await.unwrap_err();
     assert!(matches!(refused, WriteError::HeldBack(_)));
     assert_eq!(refused.to_string(), "two nodes have one id");
 
     // Others write on, and what they write arrives.
-    write(two, put("other", "there")).await.unwrap();
-    shows(one, "other", &"there".into()).await;
+    write(two, put("other", "\"there\"")).await.unwrap();
+    shows(one, "other", &"\"there\"".into()).await;
     let entry = one.handle.entry(&key("k")).unwrap().unwrap();
-    assert_eq!(entry.value.as_deref(), Some(&b"before"[..]));
+    assert_eq!(entry.value.as_deref(), Some(&b"\"before\""[..]));
 
     one.handle.allow_writes();
-    write(one, put("k", "after")).await.unwrap();
-    shows(two, "k", &"after".into()).await;
+    write(one, put("k", "\"after\"")).await.unwrap();
+    shows(two, "k", &"\"after\"".into()).await;
 
     one.handle.end_writes();
     one.handle.allow_writes();
-    let ended = write(one, put("k", "too late")).await;
+    let ended = write(one, put("k", "\"too late\"")).await;
     assert!(matches!(ended, Err(WriteError::Stopped)));
 }

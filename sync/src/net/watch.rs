@@ -12,6 +12,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use super::wall_ms;
 use crate::model::{Collection, ReplicaId};
 use crate::storage::state::{self, FeedItem};
 use crate::storage::{self, Storage, StoreError};
@@ -135,7 +136,7 @@ impl Watch {
         let (floor, items) = storage::read(&*self.storage, |reader| {
             Ok((
                 state::feed_ends(reader)?.floor,
-                state::feed_after(reader, position, READ_AHEAD, READ_AHEAD_BYTES)?,
+                state::feed_after(reader, position, READ_AHEAD, READ_AHEAD_BYTES, wall_ms())?,
             ))
         })?;
         if position < floor {

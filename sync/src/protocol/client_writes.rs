@@ -1,16 +1,48 @@
-//! Writes of clients: checked, put into the store, pushed, and answered when enough
-//! peers have them.
+//! Writes of clients: checked, planned, merged into the store, pushed, and answered when
+//! enough peers have them.
+//!
+//! A write takes effect as a whole or not at all, and shares a transaction with other
+//! writes. So all its operations are planned first, each over what the ones before it
+//! would leave; nothing is stored before the last of them is known to be good.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
-    AckTarget, Condition, Message, Now, Operation, Output, Replica, WriteReceipt, WriteRefused,
-    WriteRequest,
+    AckTarget, Condition, Config, Message, Now, Operation, Output, Policy, Replica, WriteReceipt,
+    WriteRefused, WriteRequest,
 };
-use crate::model::{Change, Dot, Entry, Key, Seq, VALUE_BYTES_MAX, Version};
+use crate::model::document::{
+    Action, Context, Document, Part, PartWrite, PlanError, Revision, Write, plan,
+};
+use crate::model::{Delta, Dot, HybridClock, Key, Seq, Version};
+use crate::storage::records::EntryRecord;
 use crate::storage::{Reader, StoreError, Writer, state};
+
+/// What the parts of a document may take beyond the document itself, in bytes.
+const PARTS_BYTES_MAX: usize = 1024 * 1024;
+
+/// One operation that is known to be good.
+struct Planned {
+    delta: Delta,
+    /// What the key held, unless an earlier operation of the same write changed it.
+    current: Option<Option<EntryRecord>>,
+    revision: Revision,
+}
+
+/// The operations of one write as they are planned.
+struct Plan<'p> {
+    config: &'p Config,
+    reader: &'p dyn Reader,
+    wall_ms: u64,
+    clock: HybridClock,
+    /// The last dot given.
+    dot: Dot,
+    /// What the operations so far leave.
+    changed: BTreeMap<Key, Document>,
+    planned: Vec<Planned>,
+    weight: usize,
+}
 
 impl Replica {
     pub(super) fn write(
@@ -20,108 +52,124 @@ impl Replica {
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
         let id = request.id;
-        if let Some(refused) = self.check(&request, writer)? {
-            self.replies.push(Output::Reply(id, Err(refused)));
-            return Ok(());
-        }
-        let mut versions = Vec::with_capacity(request.operations.len());
-        for Operation { key, value, .. } in request.operations {
-            versions.push(self.put(now, key, value, writer)?);
+        let (acks, acks_timeout) = (request.acks, request.acks_timeout);
+        let planned = match self.plan(now, request, writer)? {
+            Ok(planned) => planned,
+            Err(refused) => {
+                self.replies.push(Output::Reply(id, Err(refused)));
+                return Ok(());
+            }
+        };
+        let mut revisions = Vec::with_capacity(planned.len());
+        for one in planned {
+            revisions.push(one.revision);
+            self.put(one, writer)?;
             self.counters.written += 1;
         }
-        let needed = match request.acks {
+        let needed = match acks {
             AckTarget::Local => 0,
             AckTarget::Peers(count) => count,
             AckTarget::All => self.peers.values().filter(|peer| peer.member).count(),
         };
-        let seq = self.written();
-        let deadline = now.elapsed.saturating_add(request.acks_timeout);
+        let dot = Dot {
+            origin: self.header.origin,
+            seq: self.written(),
+        };
+        let deadline = now.elapsed.saturating_add(acks_timeout);
         if needed == 0 {
             let receipt = WriteReceipt {
-                versions,
+                revisions,
                 acks: 0,
                 complete: true,
             };
             self.replies.push(Output::Reply(id, Ok(receipt)));
         } else {
-            self.waiting.push(id, versions, seq, needed, deadline);
+            self.waiting.push(id, revisions, dot, needed, deadline);
         }
         Ok(())
     }
 
-    /// Writes one key under the next number of this replica's origin.
-    pub(super) fn put(
+    /// What a write comes to, or why it cannot be done.
+    fn plan(
         &mut self,
         now: Now,
-        key: Key,
-        value: Option<Bytes>,
-        writer: &mut dyn Writer,
-    ) -> Result<Version, StoreError> {
+        request: WriteRequest,
+        reader: &dyn Reader,
+    ) -> Result<Result<Vec<Planned>, WriteRefused>, StoreError> {
+        if let Err(refused) = self.check(&request) {
+            return Ok(Err(refused));
+        }
         if self.header.origin == self.opened_under {
             self.begin_epoch(now);
         }
-        let dot = Dot {
-            origin: self.header.origin,
-            seq: self.written() + 1,
+        let mut plan = Plan {
+            config: &self.config,
+            reader,
+            wall_ms: now.wall_ms,
+            clock: self.clock,
+            dot: Dot {
+                origin: self.header.origin,
+                seq: self.written(),
+            },
+            changed: BTreeMap::new(),
+            planned: Vec::with_capacity(request.operations.len()),
+            weight: 0,
         };
-        let version = Version {
-            clock: self.clock.tick(now.wall_ms),
-            dot,
-        };
-        let change = Change {
-            key,
-            entry: Entry { version, value },
-        };
-        // The clock has observed every version in the store, so this one is newer.
-        let current = state::entry(writer, &change.key)?;
-        state::apply(writer, &mut self.header, &change, current)?;
-        self.note(dot);
-        self.pushes.push(change);
-        Ok(version)
+        let single = request.operations.len() == 1;
+        for operation in request.operations {
+            if let Err(refused) = plan.operation(operation, single)? {
+                return Ok(Err(refused));
+            }
+        }
+        Ok(Ok(plan.planned))
     }
 
-    /// Why a write cannot be done, if it cannot.
-    pub(super) fn check(
-        &self,
-        request: &WriteRequest,
-        reader: &dyn Reader,
-    ) -> Result<Option<WriteRefused>, StoreError> {
+    /// Stores one operation under the next number of this replica's origin.
+    fn put(&mut self, planned: Planned, writer: &mut dyn Writer) -> Result<(), StoreError> {
+        let Planned { delta, current, .. } = planned;
+        let current = match current {
+            Some(current) => current,
+            None => state::entry(writer, &delta.key)?,
+        };
+        let version = delta.write.version;
+        self.clock = HybridClock::resume(version.clock.max(self.clock.last()));
+        state::merge(writer, &mut self.header, &delta.key, &delta.write, current)?;
+        self.note(version.dot);
+        self.pushes.push(delta);
+        Ok(())
+    }
+
+    /// What can be said of a write without looking at the store.
+    fn check(&self, request: &WriteRequest) -> Result<(), WriteRefused> {
         let operations = &request.operations;
         let most = self.config.operations_max;
         if operations.is_empty() {
-            return Ok(Some(WriteRefused::Empty));
+            return Err(WriteRefused::Empty);
         }
         if operations.len() > most {
-            return Ok(Some(WriteRefused::TooManyOperations {
+            return Err(WriteRefused::TooManyOperations {
                 count: operations.len(),
                 most,
-            }));
+            });
         }
-        let size = |operation: &Operation| operation.value.as_ref().map_or(0, |value| value.len());
-        if let Some(bytes) = operations
-            .iter()
-            .map(size)
-            .find(|bytes| *bytes > VALUE_BYTES_MAX)
-        {
-            return Ok(Some(WriteRefused::DocumentTooLarge(bytes)));
-        }
-        let bytes = operations
-            .iter()
-            .map(|one| one.key.name().len() + size(one))
-            .sum();
-        let most = self.config.write_bytes_max;
-        if bytes > most {
-            return Ok(Some(WriteRefused::TooLarge { bytes, most }));
-        }
-        if request.acks != AckTarget::Local && self.waiting.len() >= self.config.waiting_max {
-            return Ok(Some(WriteRefused::TooManyWaiting));
-        }
-        for operation in operations {
-            if let Some(refused) = check_condition(operation, reader)? {
-                return Ok(Some(refused));
+        for Operation { key, action, .. } in operations {
+            if let Action::Put(body) | Action::Patch(body) = action {
+                let most = self.config.policies.of(key.collection()).document_bytes_max;
+                let bytes = body.len();
+                if bytes > most {
+                    return Err(WriteRefused::DocumentTooLarge { bytes, most });
+                }
             }
         }
-        Ok(None)
+        let bytes = operations.iter().map(Operation::weight).sum();
+        let most = self.config.write_bytes_max;
+        if bytes > most {
+            return Err(WriteRefused::TooLarge { bytes, most });
+        }
+        if request.acks != AckTarget::Local && self.waiting.len() >= self.config.waiting_max {
+            return Err(WriteRefused::TooManyWaiting);
+        }
+        Ok(())
     }
 
     /// Notes that a write is in, on the version vector.
@@ -160,32 +208,158 @@ impl Replica {
     }
 }
 
+impl Plan<'_> {
+    /// Plans one operation; a `single` one need not be remembered for others.
+    fn operation(
+        &mut self,
+        operation: Operation,
+        single: bool,
+    ) -> Result<Result<(), WriteRefused>, StoreError> {
+        let config = self.config;
+        let policy = config.policies.of(operation.key.collection());
+        let (mut document, current) = match self.changed.get(&operation.key) {
+            Some(document) => (document.clone(), None),
+            None => {
+                let record = state::entry(self.reader, &operation.key)?;
+                let document = record.as_ref().map(|record| record.document.clone());
+                (document.unwrap_or_default(), Some(record))
+            }
+        };
+        // The clock has observed every version in the store, so this one is newer.
+        let version = Version {
+            clock: self.clock.tick(self.wall_ms),
+            dot: Dot {
+                seq: self.dot.seq + 1,
+                ..self.dot
+            },
+        };
+        let write = match planned_write(&operation, policy, &document, version) {
+            Ok(write) => write,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        document.merge(&write);
+        let delta = Delta {
+            key: operation.key,
+            write,
+        };
+        if let Err(refused) = self.weigh(&delta, policy, &document) {
+            return Ok(Err(refused));
+        }
+        let Some(revision) = document.revision() else {
+            return Ok(Err(WriteRefused::Empty));
+        };
+        self.dot = version.dot;
+        if !single {
+            self.changed.insert(delta.key.clone(), document);
+        }
+        self.planned.push(Planned {
+            delta,
+            current,
+            revision,
+        });
+        Ok(Ok(()))
+    }
+
+    /// What is deleted may be of any size, or it could never be got rid of.
+    fn weigh(
+        &mut self,
+        delta: &Delta,
+        policy: &Policy,
+        after: &Document,
+    ) -> Result<(), WriteRefused> {
+        self.weight += delta.weight();
+        let most = self.config.write_bytes_max + PARTS_BYTES_MAX;
+        if self.weight > most {
+            let bytes = self.weight;
+            return Err(WriteRefused::TooLarge { bytes, most });
+        }
+        let bytes = after.value_bytes();
+        let most = policy.document_bytes_max;
+        let deletes = delta.write.parts.iter().all(|part| part.value.is_none());
+        if bytes > most && !deletes {
+            return Err(WriteRefused::DocumentTooLarge { bytes, most });
+        }
+        Ok(())
+    }
+}
+
+/// What an operation writes over what its key holds.
+fn planned_write(
+    operation: &Operation,
+    policy: &Policy,
+    current: &Document,
+    version: Version,
+) -> Result<Write, WriteRefused> {
+    let now_ms = version.clock.millis();
+    check_condition(operation, current, now_ms)?;
+    let ttl = operation.ttl.or(match operation.action {
+        Action::Put(_) => policy.ttl,
+        Action::Patch(_) | Action::Delete => None,
+    });
+    let expires_at = ttl.map(|ttl| {
+        let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_add(millis)
+    });
+    let context = Context {
+        now_ms,
+        dot: version.dot,
+        expires_at,
+    };
+    let mut parts = plan(policy.merge, &operation.action, current, context).map_err(refused)?;
+    let bytes = |parts: &[PartWrite]| parts.iter().map(PartWrite::weight).sum::<usize>();
+    if operation.action == Action::Delete && bytes(&parts) > PARTS_BYTES_MAX {
+        // A set that grew beyond bounds by merging goes as a whole.
+        parts.retain(|part| matches!(part.part, Part::Reset(_)));
+        let root = PartWrite {
+            part: Part::Root,
+            value: None,
+        };
+        parts.insert(0, root);
+    }
+    Ok(Write { version, parts })
+}
+
+fn refused(error: PlanError) -> WriteRefused {
+    let text = error.to_string();
+    match error {
+        PlanError::NotJson(source) => WriteRefused::Unfit(format!("{text}: {source}")),
+        PlanError::FieldName(_)
+        | PlanError::CounterPut
+        | PlanError::CounterPatch
+        | PlanError::SetPut
+        | PlanError::SetPatch
+        | PlanError::SetBoth(_)
+        | PlanError::SetTooMany(_) => WriteRefused::Unfit(text),
+        PlanError::CounterOverflow
+        | PlanError::NotACounter(_)
+        | PlanError::SetTooLarge(_)
+        | PlanError::NotASet(_) => WriteRefused::Conflict(text),
+    }
+}
+
 fn check_condition(
     operation: &Operation,
-    reader: &dyn Reader,
-) -> Result<Option<WriteRefused>, StoreError> {
-    if operation.condition == Condition::Always && operation.value.is_some() {
-        return Ok(None);
+    document: &Document,
+    now_ms: u64,
+) -> Result<(), WriteRefused> {
+    let deletes = operation.action == Action::Delete;
+    if operation.condition == Condition::Always && !deletes {
+        return Ok(());
     }
-    let key: &Key = &operation.key;
-    let live = state::entry(reader, key)?.map(|record| record.entry);
-    let current = live
-        .filter(|entry| !entry.is_tombstone())
-        .map(|entry| entry.version);
+    let seen = !document.is_tombstone(now_ms);
+    let current = document.revision().filter(|_| seen);
     let holds = match operation.condition {
         Condition::Always => true,
-        Condition::Is(version) => current == Some(version),
+        Condition::Is(revision) => current == Some(revision),
         Condition::Exists => current.is_some(),
         Condition::Absent => current.is_none(),
     };
-    Ok(if !holds {
-        Some(WriteRefused::ConditionFailed {
-            key: key.clone(),
-            current,
-        })
-    } else if operation.value.is_none() && current.is_none() {
-        Some(WriteRefused::NotFound(key.clone()))
+    let key = operation.key.clone();
+    if !holds {
+        Err(WriteRefused::ConditionFailed { key, current })
+    } else if deletes && current.is_none() {
+        Err(WriteRefused::NotFound(key))
     } else {
-        None
-    })
+        Ok(())
+    }
 }

@@ -1,6 +1,48 @@
 //! Bounds and intervals of a replica.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::model::document::Merge;
+use crate::model::{Collection, VALUE_BYTES_MAX};
+
+/// How a collection's documents are written and kept. Nodes should agree about it; while
+/// they do not, documents converge all the same, since merging does not depend on it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// What an operation of a client means.
+    pub merge: Merge,
+    /// Largest document, in bytes.
+    pub document_bytes_max: usize,
+    /// How long a document lives after a put that does not say so.
+    pub ttl: Option<Duration>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            merge: Merge::Lww,
+            document_bytes_max: VALUE_BYTES_MAX,
+            ttl: None,
+        }
+    }
+}
+
+/// The policies of all collections.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Policies {
+    /// Those that have one of their own, by name.
+    pub named: BTreeMap<String, Policy>,
+    /// That of all others.
+    pub other: Policy,
+}
+
+impl Policies {
+    /// The policy of a collection.
+    pub fn of(&self, collection: &Collection) -> &Policy {
+        self.named.get(collection.as_str()).unwrap_or(&self.other)
+    }
+}
 
 /// Bounds and intervals of a replica. The defaults suit a data centre.
 #[derive(Clone, Debug)]
@@ -31,6 +73,8 @@ pub struct Config {
     pub write_bytes_max: usize,
     /// Writes that may wait for acknowledgements at once; above it they are refused.
     pub waiting_max: usize,
+    /// How the documents of each collection are kept.
+    pub policies: Policies,
     /// Peers that are remembered at once; above it a new one is not taken note of.
     pub peers_max: usize,
 }
@@ -50,6 +94,7 @@ impl Default for Config {
             operations_max: 256,
             write_bytes_max: 1024 * 1024 + 64 * 1024,
             waiting_max: 16_384,
+            policies: Policies::default(),
             peers_max: 1024,
         }
     }

@@ -1,9 +1,7 @@
 //! Messages of peers: what they push, what they have, what they acknowledge.
 
 use super::{Message, Now, Output, Replica};
-use crate::model::{
-    Change, ClockAhead, Origin, PeerId, Resolution, Seq, VersionVector, last_writer_wins,
-};
+use crate::model::{ClockAhead, Delta, Origin, PeerId, Seq, VersionVector};
 use crate::storage::{StoreError, Writer, state};
 
 impl Replica {
@@ -43,16 +41,14 @@ impl Replica {
         &mut self,
         now: Now,
         peer: PeerId,
-        changes: Vec<Change>,
+        changes: Vec<Delta>,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
         if let Err(reason) = self.check_clocks(now, &changes) {
             self.refuse(peer, reason);
             return Ok(());
         }
-        let origin = changes
-            .first()
-            .map(|change| change.entry.version.dot.origin);
+        let origin = changes.first().map(|delta| delta.dot().origin);
         for change in changes {
             self.take_in(now, change, writer)?;
         }
@@ -111,15 +107,15 @@ impl Replica {
         }
     }
 
-    /// Takes in another replica's change: keeps it if it is the newest of its key,
-    /// and in any case notes that it is in.
+    /// Takes in another replica's write: merges what it still has to say, and in any
+    /// case notes that it is in.
     pub(super) fn take_in(
         &mut self,
         now: Now,
-        change: Change,
+        delta: Delta,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
-        let version = change.entry.version;
+        let version = delta.write.version;
         if version.dot.origin == self.header.origin && version.dot.seq > self.written() {
             self.begin_epoch(now);
         }
@@ -129,27 +125,19 @@ impl Replica {
         }
         // Checked for the whole message before; the bound does not matter here.
         let _ = self.clock.observe(version.clock, now.wall_ms, u64::MAX);
-        let current = state::entry(writer, &change.key)?;
-        let resolution = last_writer_wins(
-            current.as_ref().map(|record| &record.entry.version),
-            &version,
-        );
-        match resolution {
-            Resolution::Replace => {
-                state::apply(writer, &mut self.header, &change, current)?;
-                self.counters.taken_in += 1;
-            }
-            Resolution::Keep => self.counters.superseded += 1,
+        let Delta { key, write } = &delta;
+        let current = state::entry(writer, key)?;
+        if state::merge(writer, &mut self.header, key, write, current)? {
+            self.counters.taken_in += 1;
+        } else {
+            self.counters.superseded += 1;
         }
         self.note(version.dot);
         Ok(())
     }
 
-    pub(super) fn check_clocks(&self, now: Now, changes: &[Change]) -> Result<(), ClockAhead> {
-        let newest = changes
-            .iter()
-            .map(|change| change.entry.version.clock)
-            .max();
+    pub(super) fn check_clocks(&self, now: Now, changes: &[Delta]) -> Result<(), ClockAhead> {
+        let newest = changes.iter().map(|delta| delta.write.version.clock).max();
         newest.map_or(Ok(()), |newest| {
             self.clock
                 .clone()

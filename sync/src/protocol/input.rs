@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use thiserror::Error;
 
 use super::Message;
-use crate::model::{Key, PeerId, VALUE_BYTES_MAX, Version};
+use crate::model::document::{Action, Revision};
+use crate::model::{Key, PeerId};
 use crate::storage::StoreError;
 
 /// The present, as the driver tells it.
@@ -59,10 +59,33 @@ pub struct WriteRequest {
 pub struct Operation {
     /// Which document.
     pub key: Key,
-    /// What it becomes; `None` deletes it.
-    pub value: Option<Bytes>,
+    /// What to do with it.
+    pub action: Action,
     /// Under which condition.
     pub condition: Condition,
+    /// How long it lives from now on; without it, as the collection says.
+    pub ttl: Option<Duration>,
+}
+
+impl Operation {
+    /// An operation without a condition.
+    pub fn new(key: Key, action: Action) -> Self {
+        Self {
+            key,
+            action,
+            condition: Condition::Always,
+            ttl: None,
+        }
+    }
+
+    /// Bytes that it brings, key included.
+    pub fn weight(&self) -> usize {
+        let body = match &self.action {
+            Action::Put(body) | Action::Patch(body) => body.len(),
+            Action::Delete => 0,
+        };
+        self.key.name().len() + body
+    }
 }
 
 /// A condition on what this node holds for a key before the write.
@@ -70,8 +93,8 @@ pub struct Operation {
 pub enum Condition {
     /// None.
     Always,
-    /// The document has this version (`If-Match`).
-    Is(Version),
+    /// The document is at this revision (`If-Match`).
+    Is(Revision),
     /// There is a document (`If-Match: *`).
     Exists,
     /// There is no document (`If-None-Match: *`).
@@ -110,8 +133,8 @@ pub enum Output {
 /// A write is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WriteReceipt {
-    /// The version of each operation, in their order.
-    pub versions: Vec<Version>,
+    /// The revision of the document after each operation, in their order.
+    pub revisions: Vec<Revision>,
     /// How many peers had it on disk when the reply was given.
     pub acks: usize,
     /// Whether that is as many as were asked for.
@@ -132,9 +155,20 @@ pub enum WriteRefused {
         /// How many are allowed.
         most: usize,
     },
-    /// A document is too large.
-    #[error("the document has {0} bytes; at most {VALUE_BYTES_MAX} are allowed")]
-    DocumentTooLarge(usize),
+    /// A document is or would become too large.
+    #[error("the document has {bytes} bytes; at most {most} are allowed")]
+    DocumentTooLarge {
+        /// How many.
+        bytes: usize,
+        /// How many are allowed in its collection.
+        most: usize,
+    },
+    /// The operation does not fit the collection's merge rule; what to send instead.
+    #[error("{0}")]
+    Unfit(String),
+    /// The operation does not fit what the key holds; what to do about it.
+    #[error("{0}")]
+    Conflict(String),
     /// The operations together are too large.
     #[error("the write has {bytes} bytes in all; at most {most} are allowed in one")]
     TooLarge {
@@ -151,8 +185,8 @@ pub enum WriteRefused {
     ConditionFailed {
         /// Which document.
         key: Key,
-        /// Its version, if there is one.
-        current: Option<Version>,
+        /// Its revision, if there is one.
+        current: Option<Revision>,
     },
     /// Too many writes are waiting for peers.
     #[error(

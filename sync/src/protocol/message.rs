@@ -1,6 +1,6 @@
 //! What replicas say to each other.
 
-use crate::model::{Change, Origin, Seq, VersionVector};
+use crate::model::{Delta, Origin, Seq, VersionVector};
 
 /// A message to one peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -8,7 +8,7 @@ pub enum Message {
     /// New writes of the sender, in the order of their sequence numbers.
     Push {
         /// The writes. Each is of the sender's present origin.
-        changes: Vec<Change>,
+        changes: Vec<Delta>,
     },
     /// What the sender has on disk. Sent when a link comes up, and from time to time.
     Vector {
@@ -53,7 +53,7 @@ pub struct PullChunk {
     /// Number of this chunk, from 0. A chunk that is missing ends the session.
     pub index: u64,
     /// Writes that the asker lacks.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Delta>,
     /// On the last chunk: everything that the asker has, once it has taken in all
     /// chunks of the session.
     pub claim: Option<VersionVector>,

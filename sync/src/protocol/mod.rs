@@ -35,7 +35,7 @@ mod replica;
 mod sessions;
 mod waiting;
 
-pub use config::Config;
+pub use config::{Config, Policies, Policy};
 pub use input::{
     AckTarget, Condition, Input, Now, Operation, Output, RequestId, WriteReceipt, WriteRefused,
     WriteRequest,

@@ -12,7 +12,7 @@ use super::pull::{Pulling, Serving};
 use super::random::SplitMix64;
 use super::waiting::WaitingWrites;
 use super::{Config, Counters, Input, Message, Now, Output, PeerStatus, RequestId, Status};
-use crate::model::{Change, Epoch, HybridClock, Origin, PeerId, ReplicaId, Seq, VersionVector};
+use crate::model::{Delta, Epoch, HybridClock, Origin, PeerId, ReplicaId, Seq, VersionVector};
 use crate::storage::state::{self, Digest, FeedEnds, Header};
 use crate::storage::{self, Finish, Storage, StoreError, Writer};
 
@@ -33,7 +33,7 @@ pub struct Replica {
     pub(super) pulling: Option<Pulling>,
     pub(super) serving: Vec<Serving>,
     /// Own writes of the transaction under way, to be pushed.
-    pub(super) pushes: Vec<Change>,
+    pub(super) pushes: Vec<Delta>,
     /// Peers whose own writes were taken in in the transaction under way.
     pub(super) acks_due: BTreeSet<PeerId>,
     pub(super) waiting: WaitingWrites,
@@ -212,7 +212,7 @@ impl Replica {
         self.acks_due.clear();
         self.replies.clear();
         self.messages.clear();
-        self.waiting.forget_after(self.written());
+        self.waiting.forget_lost(&self.vector);
         self.vector_due_now = false;
         for known in self.peers.values_mut() {
             // It may have been concluded from what was lost.

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use super::{Output, RequestId, WriteReceipt};
-use crate::model::{Seq, Version};
+use crate::model::document::Revision;
+use crate::model::{Dot, Seq, VersionVector};
 
 /// A durable write whose reply waits for peers.
 #[derive(Clone, Debug)]
 struct Waiting {
     id: RequestId,
-    versions: Vec<Version>,
-    /// Its last sequence number.
-    seq: Seq,
+    revisions: Vec<Revision>,
+    /// Its last operation.
+    dot: Dot,
     needed: usize,
     deadline: Duration,
 }
@@ -30,15 +31,15 @@ impl WaitingWrites {
     pub(super) fn push(
         &mut self,
         id: RequestId,
-        versions: Vec<Version>,
-        seq: Seq,
+        revisions: Vec<Revision>,
+        dot: Dot,
         needed: usize,
         deadline: Duration,
     ) {
         self.waiting.push(Waiting {
             id,
-            versions,
-            seq,
+            revisions,
+            dot,
             needed,
             deadline,
         });
@@ -48,14 +49,17 @@ impl WaitingWrites {
     /// `acked` holds, for each peer, up to where it has our writes.
     pub(super) fn settle(&mut self, elapsed: Duration, acked: &[Seq], replies: &mut Vec<Output>) {
         self.waiting.retain(|write| {
-            let acks = acked.iter().filter(|acked| **acked >= write.seq).count();
+            let acks = acked
+                .iter()
+                .filter(|acked| **acked >= write.dot.seq)
+                .count();
             let complete = acks >= write.needed;
             if complete || elapsed >= write.deadline {
-                let versions = write.versions.clone();
+                let revisions = write.revisions.clone();
                 replies.push(Output::Reply(
                     write.id,
                     Ok(WriteReceipt {
-                        versions,
+                        revisions,
                         acks,
                         complete,
                     }),
@@ -74,8 +78,9 @@ impl WaitingWrites {
     }
 
     /// Drops those that a failed transaction took back: they are answered as failed.
-    pub(super) fn forget_after(&mut self, written: Seq) {
-        self.waiting.retain(|write| write.seq <= written);
+    /// `vector` is what is left.
+    pub(super) fn forget_lost(&mut self, vector: &VersionVector) {
+        self.waiting.retain(|write| vector.contains(write.dot));
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {

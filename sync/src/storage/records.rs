@@ -1,21 +1,32 @@
-//! The bytes of the store, format 2. Numbers are big-endian, so that keys sort as
+//! The bytes of the store, format 3. Numbers are big-endian, so that keys sort as
 //! numbers do.
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | meta | `format` | u32, 2 |
+//! | meta | `format` | u32, 3 |
 //! | meta | `origin` | replica 16 bytes, epoch u64 |
 //! | meta | `clock` | u64, the highest hybrid timestamp issued or observed |
 //! | meta | `feed` | u64 head, u64 floor: the last position given, the last one trimmed |
 //! | meta | `digest` | 32 bytes, sum mod 2^256 over all entries (see [`super::state`]) |
 //! | meta | `journal` | u64 seq, u64 segment: the last record of the journal that is in this file, and the oldest segment that may hold later ones |
-//! | entries | collection, 0x00, key | clock u64, origin 24, seq u64, feed position u64, kind u8 (0 tombstone, 1 document), document |
+//! | entries | collection, 0x00, key | an entry, see below |
 //! | dots | origin 24, seq u64 | the key of `entries` whose version this is |
 //! | feed | position u64 | 0x00 and the key of `entries` whose last change this is; or, once a later change took its place, 0x01, length of that key u16, the key, and the old record as in `entries` |
 //! | vector | origin 24 | pairs of u64, first and last of each range of sequence numbers |
 //!
-//! Format 1 is the same without a journal; it becomes format 2 when it is opened. The
-//! journal's own bytes are drawn in `journal/segment.rs`.
+//! An entry is the clock u64, origin 24 and seq u64 of its greatest version, its feed
+//! position u64, a kind u8, and by kind:
+//! - 0: nothing. One write of a root that deletes.
+//! - 1: the document. One write of a root.
+//! - 2: its writes, ascending by version, each as clock u64, origin 24, seq u64, count u32
+//!   of its parts; and each part as a kind u8, what names it, 0 or 1 u8 for no value or one,
+//!   and if 1 its length u32 and the value. Parts by kind: 0 root, 1 field (length u16, name),
+//!   2 tally (origin 24), 3 reset (origin 24), 4 set, 5 element (origin 24, seq u64,
+//!   index u16), 6 expiry.
+//!
+//! Formats 1 (without a journal) and 2 have entries of kinds 0 and 1 only; they become
+//! format 3 when they are opened. The journal's own bytes are drawn in
+//! `journal/segment.rs`.
 //!
 //! An origin is its replica (16 bytes) and its epoch (u64). A change is kept in the
 //! feed by reference while it is the live one, so that a document that is written
@@ -24,13 +35,13 @@
 use bytes::Bytes;
 
 use super::{StoreError, Table};
+use crate::model::document::{Document, Part, PartWrite, Tag, Write};
 use crate::model::{
-    Collection, Dot, Entry, Epoch, Key, Origin, ReplicaId, Seq, SeqRange, SeqSet, Timestamp,
-    Version,
+    Collection, Dot, Epoch, Key, Origin, ReplicaId, Seq, SeqRange, SeqSet, Timestamp, Version,
 };
 
 /// The format that this program writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Key in `meta` of the format number.
 pub const META_FORMAT: &[u8] = b"format";
@@ -46,11 +57,11 @@ pub const META_DIGEST: &[u8] = b"digest";
 /// Key in `meta` of how far the journal has been brought into the file.
 pub const META_JOURNAL: &[u8] = b"journal";
 
-/// An entry with its place in the feed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A document with its place in the feed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct EntryRecord {
-    /// The entry.
-    pub entry: Entry,
+    /// The document.
+    pub document: Document,
     /// The feed position of the change that made it.
     pub position: u64,
 }
@@ -144,17 +155,82 @@ pub fn decode_key(bytes: &[u8]) -> Result<Key, StoreError> {
     Key::new(collection, text(&name[1..])?).map_err(|_| damaged("a key's name is wrong"))
 }
 
-/// Encodes an entry.
+const KIND_TOMBSTONE: u8 = 0;
+const KIND_DOCUMENT: u8 = 1;
+const KIND_PARTS: u8 = 2;
+
+/// Encodes an entry. A document that was never written has none.
 pub fn encode_entry(record: &EntryRecord) -> Vec<u8> {
-    let EntryRecord { entry, position } = record;
-    let document = entry.value.as_deref().unwrap_or_default();
-    let mut bytes = Vec::with_capacity(49 + document.len());
-    bytes.extend_from_slice(&entry.version.clock.0.to_be_bytes());
-    bytes.extend_from_slice(&encode_dot(entry.version.dot));
+    let EntryRecord { document, position } = record;
+    let mut bytes = Vec::with_capacity(49 + document.weight());
+    let Some(version) = document.version() else {
+        return bytes;
+    };
+    put_version(&mut bytes, version);
     bytes.extend_from_slice(&position.to_be_bytes());
-    bytes.push(u8::from(entry.value.is_some()));
-    bytes.extend_from_slice(document);
+    match document.only_root() {
+        Some(None) => bytes.push(KIND_TOMBSTONE),
+        Some(Some(text)) => {
+            bytes.push(KIND_DOCUMENT);
+            bytes.extend_from_slice(text);
+        }
+        None => {
+            bytes.push(KIND_PARTS);
+            document
+                .writes()
+                .iter()
+                .for_each(|write| put_write(&mut bytes, write));
+        }
+    }
     bytes
+}
+
+fn put_version(bytes: &mut Vec<u8>, version: Version) {
+    bytes.extend_from_slice(&version.clock.0.to_be_bytes());
+    bytes.extend_from_slice(&encode_dot(version.dot));
+}
+
+fn put_write(bytes: &mut Vec<u8>, write: &Write) {
+    put_version(bytes, write.version);
+    put_length(bytes, write.parts.len());
+    for PartWrite { part, value } in &write.parts {
+        match part {
+            Part::Root => bytes.push(0),
+            Part::Field(name) => {
+                bytes.push(1);
+                // At most `FIELD_BYTES_MAX`.
+                let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
+                bytes.extend_from_slice(&length.to_be_bytes());
+                bytes.extend_from_slice(name.as_bytes());
+            }
+            Part::Tally(origin) => {
+                bytes.push(2);
+                bytes.extend_from_slice(&encode_origin(*origin));
+            }
+            Part::Reset(origin) => {
+                bytes.push(3);
+                bytes.extend_from_slice(&encode_origin(*origin));
+            }
+            Part::Set => bytes.push(4),
+            Part::Element(Tag { dot, index }) => {
+                bytes.push(5);
+                bytes.extend_from_slice(&encode_dot(*dot));
+                bytes.extend_from_slice(&index.to_be_bytes());
+            }
+            Part::Expiry => bytes.push(6),
+        }
+        bytes.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            put_length(bytes, value.len());
+            bytes.extend_from_slice(value);
+        }
+    }
+}
+
+fn put_length(bytes: &mut Vec<u8>, length: usize) {
+    // A write is at most some megabytes.
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&length.to_be_bytes());
 }
 
 /// Decodes an entry.
@@ -166,24 +242,24 @@ pub fn decode_entry(bytes: &[u8]) -> Result<EntryRecord, StoreError> {
         table: Table::Entries,
         rest: bytes,
     };
-    let clock = Timestamp(cursor.u64()?);
-    let dot = Dot {
-        origin: cursor.origin()?,
-        seq: cursor.u64()?,
-    };
+    let version = cursor.version()?;
     let position = cursor.u64()?;
-    let value = match cursor.take(1)? {
-        [0] if cursor.rest.is_empty() => None,
-        [1] => Some(Bytes::copy_from_slice(cursor.rest)),
+    let document = match cursor.array()? {
+        [KIND_TOMBSTONE] if cursor.rest.is_empty() => Document::of_root(version, None),
+        [KIND_DOCUMENT] => Document::of_root(version, Some(Bytes::copy_from_slice(cursor.rest))),
+        [KIND_PARTS] => {
+            let mut writes = Vec::new();
+            while !cursor.rest.is_empty() {
+                writes.push(cursor.write()?);
+            }
+            let whole = Document::from_writes(writes).ok();
+            whole
+                .filter(|document| document.version() == Some(version))
+                .ok_or(cursor.damaged("the parts of an entry contradict each other"))?
+        }
         _ => return Err(cursor.damaged("an entry is of an unknown kind")),
     };
-    Ok(EntryRecord {
-        entry: Entry {
-            version: Version { clock, dot },
-            value,
-        },
-        position,
-    })
+    Ok(EntryRecord { document, position })
 }
 
 /// Encodes a record of the feed.
@@ -288,6 +364,74 @@ impl<'b> Cursor<'b> {
         self.array().map(u64::from_be_bytes)
     }
 
+    fn u16(&mut self) -> Result<u16, StoreError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    /// A length, or a count of things that take at least a byte each.
+    fn length(&mut self) -> Result<usize, StoreError> {
+        let length = usize::try_from(u32::from_be_bytes(self.array()?)).ok();
+        length
+            .filter(|length| *length <= self.rest.len())
+            .ok_or(self.damaged("a record is too short"))
+    }
+
+    fn dot(&mut self) -> Result<Dot, StoreError> {
+        Ok(Dot {
+            origin: self.origin()?,
+            seq: self.u64()?,
+        })
+    }
+
+    fn version(&mut self) -> Result<Version, StoreError> {
+        Ok(Version {
+            clock: Timestamp(self.u64()?),
+            dot: self.dot()?,
+        })
+    }
+
+    fn write(&mut self) -> Result<Write, StoreError> {
+        let version = self.version()?;
+        let count = self.length()?;
+        let mut parts = Vec::with_capacity(count.min(64));
+        for _ in 0..count {
+            parts.push(self.part()?);
+        }
+        Ok(Write { version, parts })
+    }
+
+    fn part(&mut self) -> Result<PartWrite, StoreError> {
+        let part = match self.array()? {
+            [0] => Part::Root,
+            [1] => {
+                let length = usize::from(self.u16()?);
+                let name = std::str::from_utf8(self.take(length)?);
+                Part::Field(
+                    name.map_err(|_| self.damaged("a field is not UTF-8"))?
+                        .into(),
+                )
+            }
+            [2] => Part::Tally(self.origin()?),
+            [3] => Part::Reset(self.origin()?),
+            [4] => Part::Set,
+            [5] => Part::Element(Tag {
+                dot: self.dot()?,
+                index: self.u16()?,
+            }),
+            [6] => Part::Expiry,
+            _ => return Err(self.damaged("a part is of an unknown kind")),
+        };
+        let value = match self.array()? {
+            [0] => None,
+            [1] => {
+                let length = self.length()?;
+                Some(Bytes::copy_from_slice(self.take(length)?))
+            }
+            _ => return Err(self.damaged("a part is of an unknown kind")),
+        };
+        Ok(PartWrite { part, value })
+    }
+
     fn origin(&mut self) -> Result<Origin, StoreError> {
         Ok(Origin {
             replica: ReplicaId(self.array()?),
@@ -305,85 +449,4 @@ impl<'b> Cursor<'b> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn entry() -> impl Strategy<Value = EntryRecord> {
-        let value = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..64));
-        (
-            any::<u64>(),
-            any::<[u8; 16]>(),
-            any::<u64>(),
-            any::<u64>(),
-            any::<u64>(),
-            value,
-        )
-            .prop_map(|(clock, replica, epoch, seq, position, value)| {
-                let origin = Origin {
-                    replica: ReplicaId(replica),
-                    epoch: Epoch(epoch),
-                };
-                let version = Version {
-                    clock: Timestamp(clock),
-                    dot: Dot { origin, seq },
-                };
-                EntryRecord {
-                    entry: Entry {
-                        version,
-                        value: value.map(Bytes::from),
-                    },
-                    position,
-                }
-            })
-    }
-
-    proptest! {
-        #[test]
-        fn records_survive_their_bytes(entry in entry(), name in "[a-z梁]{1,20}") {
-            prop_assert_eq!(decode_entry(&encode_entry(&entry)).unwrap(), entry.clone());
-            let key = Key::new(Collection::new("users").unwrap(), &name).unwrap();
-            prop_assert_eq!(decode_key(&encode_key(&key)).unwrap(), key.clone());
-            for record in [FeedRecord::Live(encode_key(&key)), FeedRecord::Superseded(encode_key(&key), entry.clone())] {
-                prop_assert_eq!(decode_feed(&encode_feed(&record)).unwrap(), record);
-            }
-            let dot = entry.entry.version.dot;
-            prop_assert_eq!(decode_dot(&encode_dot(dot)).unwrap(), dot);
-        }
-
-        #[test]
-        fn any_bytes_decode_or_are_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..96)) {
-            let _ = decode_entry(&bytes);
-            let _ = decode_feed(&bytes);
-            let _ = decode_set(&bytes);
-            let _ = decode_key(&bytes);
-            let _ = decode_dot(&bytes);
-            let _ = decode_origin(Table::Meta, &bytes);
-        }
-    }
-
-    #[test]
-    fn the_bytes_of_an_entry_are_those_of_format_1() {
-        let origin = Origin {
-            replica: ReplicaId([0xab; 16]),
-            epoch: Epoch(2),
-        };
-        let version = Version {
-            clock: Timestamp(1),
-            dot: Dot { origin, seq: 3 },
-        };
-        let entry = Entry {
-            version,
-            value: Some(Bytes::from_static(b"{}")),
-        };
-        let bytes = encode_entry(&EntryRecord { entry, position: 4 });
-        let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 1];
-        expected.extend([0xab; 16]);
-        expected.extend([0, 0, 0, 0, 0, 0, 0, 2]);
-        expected.extend([0, 0, 0, 0, 0, 0, 0, 3]);
-        expected.extend([0, 0, 0, 0, 0, 0, 0, 4]);
-        expected.extend([1, b'{', b'}']);
-        assert_eq!(bytes, expected);
-    }
-}
+mod tests;

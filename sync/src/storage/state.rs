@@ -5,16 +5,18 @@
 //! and sinks read from a position on and see each change once, in order. The last
 //! [`FEED_LENGTH`] positions are kept; a reader that stood further back is told so.
 //!
-//! **Digest.** The sum mod 2^256 of `blake3(key, clock, dot)` over all entries,
-//! tombstones included. It does not depend on the order in which changes came, so
+//! **Digest.** The sum mod 2^256 of `blake3(key, version)` over all entries, tombstones
+//! included; of an entry of several parts, all parts and their versions go in. It does not depend on the order in which changes came, so
 //! two replicas with the same digest hold the same entries.
 
 use std::ops::ControlFlow;
 
 use super::records::{self, EntryRecord, FeedRecord};
 use super::{Reader, StoreError, Table, Writer};
+use crate::model::document::{Document, Write};
 use crate::model::{
-    Change, Collection, Dot, Entry, Key, Origin, Seq, SeqRange, SeqSet, Timestamp, VersionVector,
+    Change, Collection, Delta, Dot, Entry, Key, Origin, Seq, SeqRange, SeqSet, Timestamp,
+    VersionVector,
 };
 
 /// A page of documents or changes is closed when it holds this many bytes or more,
@@ -70,12 +72,11 @@ impl Digest {
         }
     }
 
-    fn of(key: &[u8], entry: &Entry) -> Self {
+    fn of(key: &[u8], document: &Document) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(key.len() as u64).to_be_bytes());
         hasher.update(key);
-        hasher.update(&entry.version.clock.0.to_be_bytes());
-        hasher.update(&records::encode_dot(entry.version.dot));
+        document.hash(&mut hasher);
         Self::from_bytes(hasher.finalize().as_bytes())
     }
 }
@@ -192,7 +193,7 @@ pub fn set_vector(
     }
 }
 
-/// Reads one key.
+/// Reads the document of one key, with its place in the feed.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -203,40 +204,55 @@ pub fn entry(reader: &dyn Reader, key: &Key) -> Result<Option<EntryRecord>, Stor
         .transpose()
 }
 
-/// Puts a change in the place of what its key held (`current`), in the state, the
-/// dot index and the feed, and brings the header up to date (written later, by
-/// [`set_header`]).
+/// Merges a write into what its key holds (`current`): in the state, the dot index and
+/// the feed; and brings the header up to date (written later, by [`set_header`]). Returns
+/// whether any of it was taken in; the rest had been superseded.
 ///
 /// # Errors
 /// [`StoreError`]; the transaction is lost then.
-pub fn apply(
+pub fn merge(
     writer: &mut dyn Writer,
     header: &mut Header,
-    change: &Change,
+    key: &Key,
+    write: &Write,
     current: Option<EntryRecord>,
-) -> Result<(), StoreError> {
-    let key = records::encode_key(&change.key);
+) -> Result<bool, StoreError> {
+    let key = records::encode_key(key);
+    let mut document = current
+        .as_ref()
+        .map_or_else(Document::default, |current| current.document.clone());
+    let merged = document.merge(write);
+    if !merged.taken {
+        return Ok(false);
+    }
     if let Some(current) = current {
-        header.digest.subtract(Digest::of(&key, &current.entry));
-        writer.remove(Table::Dots, &records::encode_dot(current.entry.version.dot))?;
+        header.digest.subtract(Digest::of(&key, &current.document));
+        for dot in merged.died {
+            writer.remove(Table::Dots, &records::encode_dot(dot))?;
+        }
         if current.position > header.feed.floor {
             let position = current.position.to_be_bytes();
             let superseded = records::encode_feed(&FeedRecord::Superseded(key.clone(), current));
             writer.insert(Table::Feed, &position, &superseded)?;
         }
     }
+    header.digest.add(Digest::of(&key, &document));
+    let dot = records::encode_dot(write.version.dot);
+    writer.insert(Table::Dots, &dot, &key)?;
+    put_at_head(writer, header, key, document)?;
+    Ok(true)
+}
+
+/// Stores a document under the next position of the feed.
+fn put_at_head(
+    writer: &mut dyn Writer,
+    header: &mut Header,
+    key: Vec<u8>,
+    document: Document,
+) -> Result<(), StoreError> {
     header.feed.head += 1;
     let position = header.feed.head;
-    header.digest.add(Digest::of(&key, &change.entry));
-    let record = EntryRecord {
-        entry: change.entry.clone(),
-        position,
-    };
-    writer.insert(
-        Table::Dots,
-        &records::encode_dot(change.entry.version.dot),
-        &key,
-    )?;
+    let record = EntryRecord { document, position };
     writer.insert(Table::Entries, &key, &records::encode_entry(&record))?;
     writer.insert(
         Table::Feed,
@@ -261,7 +277,8 @@ pub struct FeedItem {
     pub change: Change,
 }
 
-/// Reads the changes after a position in order, at most `limit` and about `bytes`.
+/// Reads the changes after a position in order, at most `limit` and about `bytes`: each
+/// document as it was after the change, seen at `now_ms`.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -270,6 +287,7 @@ pub fn feed_after(
     after: u64,
     limit: usize,
     bytes: usize,
+    now_ms: u64,
 ) -> Result<Vec<FeedItem>, StoreError> {
     let mut items = Vec::new();
     let mut weight = 0;
@@ -292,18 +310,19 @@ pub fn feed_after(
             let position = position
                 .try_into()
                 .map_err(|_| damaged("a position has the wrong length"))?;
-            let (key, entry) = match records::decode_feed(record)? {
-                FeedRecord::Superseded(key, record) => (key, record.entry),
+            let (key, document) = match records::decode_feed(record)? {
+                FeedRecord::Superseded(key, record) => (key, record.document),
                 FeedRecord::Live(key) => {
                     let record = reader.get(Table::Entries, &key)?;
                     let record =
                         record.ok_or(damaged("a position names a key that is not there"))?;
-                    (key, records::decode_entry(&record)?.entry)
+                    (key, records::decode_entry(&record)?.document)
                 }
             };
             let change = Change {
                 key: records::decode_key(&key)?,
-                entry,
+                entry: Entry::of(&document, now_ms)
+                    .ok_or(damaged("a position names a key without a version"))?,
             };
             weight += change.weight();
             items.push(FeedItem {
@@ -320,8 +339,8 @@ pub fn feed_after(
     Ok(items)
 }
 
-/// The live writes of one origin within a range of sequence numbers, ascending.
-/// `take` says whether to go on after each.
+/// The live writes of one origin within a range of sequence numbers, ascending, each with
+/// those of its parts that have a say. `take` says whether to go on after each.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -329,7 +348,7 @@ pub fn live_writes(
     reader: &dyn Reader,
     origin: Origin,
     range: SeqRange,
-    take: &mut dyn FnMut(Seq, Change) -> ControlFlow<()>,
+    take: &mut dyn FnMut(Seq, Delta) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
     let from = records::encode_dot(Dot {
         origin,
@@ -346,15 +365,15 @@ pub fn live_writes(
         }
         let record = reader.get(Table::Entries, key)?;
         let record = record.ok_or(damaged("a dot names a key that is not there"))?;
-        let entry = records::decode_entry(&record)?.entry;
-        if entry.version.dot != dot {
-            return Err(damaged("a dot names a key of another version"));
-        }
+        let document = records::decode_entry(&record)?.document;
+        let write = document
+            .into_write(dot)
+            .ok_or(damaged("a dot names a key that has nothing of it"))?;
         Ok(take(
             dot.seq,
-            Change {
+            Delta {
                 key: records::decode_key(key)?,
-                entry,
+                write,
             },
         ))
     })
@@ -370,7 +389,7 @@ pub struct Page {
 }
 
 /// A page of the documents of a collection: those whose names begin with `prefix` and
-/// come after `after`, at most `limit` and about [`PAGE_BYTES`].
+/// come after `after`, at most `limit` and about [`PAGE_BYTES`], as they are at `now_ms`.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -380,6 +399,7 @@ pub fn documents(
     prefix: &str,
     after: Option<&str>,
     limit: usize,
+    now_ms: u64,
 ) -> Result<Page, StoreError> {
     let begin = records::encode_prefix(collection, prefix);
     let mut from = begin.clone();
@@ -395,10 +415,11 @@ pub fn documents(
         if !key.starts_with(&begin) {
             return Ok(ControlFlow::Break(()));
         }
-        let entry = records::decode_entry(record)?.entry;
-        if entry.is_tombstone() {
+        let document = records::decode_entry(record)?.document;
+        let entry = Entry::of(&document, now_ms).filter(|entry| !entry.is_tombstone());
+        let Some(entry) = entry else {
             return Ok(ControlFlow::Continue(()));
-        }
+        };
         if page.documents.len() >= limit || bytes >= PAGE_BYTES {
             page.more = true;
             return Ok(ControlFlow::Break(()));
@@ -414,18 +435,15 @@ pub fn documents(
     Ok(page)
 }
 
-/// Every entry with its key, tombstones included, in order: for comparison in tests.
+/// Every document with its key, tombstones included, in order: for comparison in tests.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn dump(reader: &dyn Reader) -> Result<Vec<Change>, StoreError> {
+pub fn dump(reader: &dyn Reader) -> Result<Vec<(Key, Document)>, StoreError> {
     let mut all = Vec::new();
     each(reader, Table::Entries, &[], None, |key, record| {
-        let entry = records::decode_entry(record)?.entry;
-        all.push(Change {
-            key: records::decode_key(key)?,
-            entry,
-        });
+        let document = records::decode_entry(record)?.document;
+        all.push((records::decode_key(key)?, document));
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(all)

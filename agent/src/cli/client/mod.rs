@@ -94,6 +94,15 @@ impl Client {
         self.request(Method::PUT, target, Some(document)).await
     }
 
+    /// `PATCH` with a JSON document.
+    pub(super) async fn patch(
+        &self,
+        target: Target,
+        document: Bytes,
+    ) -> Result<Answer, ClientError> {
+        self.request(Method::PATCH, target, Some(document)).await
+    }
+
     /// Posts a JSON document to `target`.
     pub(super) async fn post(
         &self,

@@ -483,18 +483,18 @@ fn a_store_of_the_first_format_is_opened_and_kept_whole() {
         super::super::read(storage, |reader| {
             let dump = state::dump(reader)?;
             assert_eq!(dump.len(), 43);
-            let tombstones = dump.iter().filter(|change| change.entry.is_tombstone());
+            let tombstones = dump.iter().filter(|(_, document)| document.is_tombstone(0));
             assert_eq!(tombstones.count(), 5);
-            let changed = &dump[3].entry;
+            let (_, changed) = &dump[3];
             assert_eq!(
-                changed.version.to_string(),
+                changed.revision().unwrap().to_string(),
                 "18bcfe568290000-07070707070707070707070707070707-18bcfe56801beeb-29"
             );
             assert_eq!(
-                changed.value.as_deref(),
+                changed.value(0).as_deref(),
                 Some(&br#"{"name":"user 0","changed":true}"#[..])
             );
-            assert_eq!(state::feed_after(reader, 0, 1000, 1 << 20)?.len(), 58);
+            assert_eq!(state::feed_after(reader, 0, 1000, 1 << 20, 0)?.len(), 58);
             assert_eq!(state::vector(reader)?.iter().count(), 2);
             assert_eq!(
                 reader.get(Table::Meta, records::META_FORMAT)?,

@@ -3,9 +3,8 @@ use std::io::Write as _;
 use bytes::Bytes;
 
 use super::*;
-use crate::model::{
-    Change, Collection, Dot, Entry, Epoch, Key, Origin, ReplicaId, Timestamp, Version,
-};
+use crate::model::document::{Part, PartWrite, Write};
+use crate::model::{Collection, Dot, Epoch, Key, Origin, ReplicaId, Timestamp, Version};
 use crate::storage::state::{self, Header};
 
 const CACHE: usize = 4 * 1024 * 1024;
@@ -20,13 +19,12 @@ fn put(storage: &RedbStorage, seq: u64, name: &str, value: &str) {
         dot: Dot { origin, seq },
     };
     let key = Key::new(Collection::new("users").unwrap(), name).unwrap();
-    let change = Change {
-        key,
-        entry: Entry {
-            version,
-            value: Some(Bytes::from(value.to_owned())),
-        },
+    let root = PartWrite {
+        part: Part::Root,
+        value: Some(Bytes::from(value.to_owned())),
     };
+    let parts = vec![root];
+    let write = Write { version, parts };
     storage
         .write(&mut |writer| {
             let mut header = state::header(writer)?.unwrap_or(Header {
@@ -35,8 +33,8 @@ fn put(storage: &RedbStorage, seq: u64, name: &str, value: &str) {
                 feed: state::FeedEnds::default(),
                 digest: state::Digest::default(),
             });
-            let current = state::entry(writer, &change.key)?;
-            state::apply(writer, &mut header, &change, current)?;
+            let current = state::entry(writer, &key)?;
+            state::merge(writer, &mut header, &key, &write, current)?;
             state::set_header(writer, &header)?;
             Ok(Finish::Commit)
         })
@@ -46,7 +44,7 @@ fn put(storage: &RedbStorage, seq: u64, name: &str, value: &str) {
 fn names(storage: &RedbStorage) -> Vec<String> {
     let users = Collection::new("users").unwrap();
     let page = super::super::read(storage, |reader| {
-        state::documents(reader, &users, "", None, 100)
+        state::documents(reader, &users, "", None, 100, 0)
     });
     page.unwrap()
         .documents

@@ -1,0 +1,154 @@
+//! Documents that end by themselves.
+
+use super::*;
+
+/// Lets the time pass, and every clock see it.
+fn pass(world: &mut World, ms: u64) -> u64 {
+    world.now_ms += ms;
+    let wall_ms = world.now_ms;
+    let tick = |node: &mut Node| node.clock.tick(wall_ms + node.skew_ms).millis();
+    world.nodes.iter_mut().map(tick).min().unwrap()
+}
+
+fn latest(world: &World) -> u64 {
+    let clocks = world.nodes.iter().map(|node| node.clock.last().millis());
+    clocks.max().unwrap().max(world.now_ms)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn purging_at_different_moments_changes_nothing_that_is_seen(
+        first in steps(16),
+        second in steps(16),
+        third in steps(16),
+        purging in prop::collection::vec(any::<bool>(), NODES * 2),
+    ) {
+        let mut world = World::new();
+        world.run(&first);
+        world.settle();
+        let mut settled_ms = pass(&mut world, 50);
+        let mut other = world.clone();
+        for (steps, purging) in [&second, &third].into_iter().zip(purging.chunks(NODES)) {
+            for (node, _) in world.nodes.iter_mut().zip(purging).filter(|(_, purges)| **purges) {
+                node.doc.purge(settled_ms);
+            }
+            world.run(steps);
+            other.run(steps);
+            for world in [&mut world, &mut other] {
+                world.settle();
+                settled_ms = pass(world, 50);
+            }
+        }
+        let now_ms = latest(&world);
+        prop_assert_eq!(now_ms, latest(&other));
+        for node in world.nodes.iter().chain(&other.nodes) {
+            prop_assert_eq!(node.doc.fingerprint(), other.nodes[0].doc.fingerprint());
+            prop_assert_eq!(node.doc.value(now_ms), other.nodes[0].doc.value(now_ms));
+        }
+    }
+}
+
+fn put_for(world: &mut World, merge: Merge, text: &str, ttl_ms: u64) {
+    let action = Action::Put(bytes(text));
+    world.act(0, merge, &action, Some(ttl_ms)).unwrap();
+    world.settle();
+}
+
+#[test]
+fn what_expired_does_not_shine_through_what_is_written_over_it() {
+    for (merge, before, patch, after) in [
+        (Merge::Lww, r#"{"a":1}"#, r#"{"b":2}"#, r#"{"b":2}"#),
+        (Merge::Fields, r#"{"a":1}"#, r#"{"b":2}"#, r#"{"b":2}"#),
+        (Merge::Counter, "5", r#"{"add":1}"#, "1"),
+        (Merge::Set, "[1]", r#"{"add":[2]}"#, "[2]"),
+    ] {
+        let mut world = World::new();
+        put_for(&mut world, merge, before, 50);
+        assert_eq!(world.outcome(), before);
+        pass(&mut world, 100);
+        assert_eq!(world.outcome(), "nothing");
+        world.patch(1, merge, patch);
+        assert_eq!(world.outcome(), after);
+        world.now_ms += 1_000_000;
+        assert_eq!(world.outcome(), after, "it has no expiry any more");
+    }
+}
+
+#[test]
+fn additions_at_the_same_time_to_an_expired_counter_add_up() {
+    let mut world = World::new();
+    put_for(&mut world, Merge::Counter, "5", 50);
+    pass(&mut world, 100);
+    world.patch(0, Merge::Counter, r#"{"add":1}"#);
+    world.patch(1, Merge::Counter, r#"{"add":2}"#);
+    assert_eq!(world.outcome(), "3");
+}
+
+#[test]
+fn a_patch_keeps_the_expiry_and_a_put_without_one_ends_it() {
+    for merge in [Merge::Lww, Merge::Fields] {
+        let mut world = World::new();
+        put_for(&mut world, merge, r#"{"a":1}"#, 50);
+        world.patch(0, merge, r#"{"b":2}"#);
+        let expires_at = world.nodes[0].doc.expires_at();
+        assert_eq!(expires_at, Some(1_050));
+        assert!(!world.nodes[0].doc.is_expired(1_049));
+        assert!(world.nodes[0].doc.is_expired(1_050));
+        world.put(0, merge, r#"{"a":1}"#);
+        assert_eq!(world.nodes[0].doc.expires_at(), None);
+    }
+}
+
+#[test]
+fn a_moment_that_is_over_ends_the_document_at_once() {
+    let mut world = World::new();
+    let action = Action::Put(bytes("1"));
+    world.nodes[0].clock = HybridClock::resume(Timestamp::from_millis(5_000));
+    let dot = Dot {
+        origin: origin(0),
+        seq: 1,
+    };
+    let context = Context {
+        now_ms: 5_000,
+        dot,
+        expires_at: Some(4_000),
+    };
+    let parts = plan(Merge::Lww, &action, &Document::default(), context).unwrap();
+    let clock = Timestamp::from_millis(5_000);
+    let mut doc = Document::default();
+    doc.merge(&Write {
+        version: Version { clock, dot },
+        parts,
+    });
+    assert_eq!(doc.value(5_000), None);
+}
+
+#[test]
+fn what_was_written_late_without_knowing_of_the_expiry_is_kept() {
+    let mut world = World::new();
+    world.put(0, Merge::Set, "[1]");
+    world.settle();
+    let action = Action::Patch(bytes(r#"{"add":[2]}"#));
+    world.act(0, Merge::Set, &action, Some(50)).unwrap();
+    pass(&mut world, 100);
+    world.patch(1, Merge::Set, r#"{"add":[3]}"#);
+    assert_eq!(world.outcome(), "[3]");
+    world.patch(2, Merge::Set, r#"{"add":[4]}"#);
+    assert_eq!(world.outcome(), "[3,4]");
+}
+
+#[test]
+fn purging_waits_until_the_expiry_is_settled() {
+    let mut world = World::new();
+    put_for(&mut world, Merge::Lww, r#"{"a":1}"#, 50);
+    let doc = &mut world.nodes[0].doc;
+    assert!(!doc.purge(1_049));
+    let weight = doc.weight();
+    let fingerprint = doc.fingerprint();
+    assert!(doc.purge(1_050));
+    assert!(doc.weight() < weight);
+    assert_eq!(doc.fingerprint(), fingerprint);
+    assert!(!doc.purge(1_050));
+}
