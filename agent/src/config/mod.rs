@@ -1,6 +1,6 @@
 //! Configuration: one file, the environment and the flags become one checked [`Config`].
 //!
-//! Owns the schema of every key (`schema.rs`), from which parsing, flags, `config show` and `config default` follow, and
+//! Owns the schema of every key (`schema/`), from which parsing, flags, `config show` and `config default` follow, and
 //! the one place where [secrets](PeerSecret) are resolved. In go the [`Sources`]: at most one TOML file, the variables
 //! `BASIC_AGENT_*` and the flags, each overriding the one before. Out comes [`Loaded`]: typed settings that need no
 //! second look, each with its [`Origin`].

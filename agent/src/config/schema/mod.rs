@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::address::{HealthPath, HostPort, HttpUrl};
-use super::hook::{CommandLine, EventKinds, HooksOn, WebhookUrl};
-use super::log_filter::LogFilter;
-use super::name::{ClusterName, NodeName};
-use super::settings::{LogFormat, Strategy};
-use super::value::{Raw, Setting, ValueError};
+use crate::config::address::{HealthPath, HostPort, HttpUrl};
+use crate::config::hook::{CommandLine, EventKinds, HooksOn, WebhookUrl};
+use crate::config::log_filter::LogFilter;
+use crate::config::name::{ClusterName, NodeName};
+use crate::config::settings::{LogFormat, Strategy};
+use crate::config::value::{Raw, Setting, ValueError};
 
 /// One key whose values are of type `T`.
 pub(super) struct Key<T: 'static> {
