@@ -50,7 +50,7 @@ impl Args for SettingsFlags {
             .long(id(SET))
             .value_name("TABLE.KEY=VALUE")
             .action(ArgAction::Append)
-            .help("Set any key; lists and labels are separated by commas. May be repeated")
+            .help("Set any key but those of collections; lists and labels are separated by commas. May be repeated")
             .help_heading(HEADING);
         let keys = KEYS.iter().filter_map(|key| {
             let flag = id(key.flag()?);

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 
+use super::collection::CollectionFault;
 use super::layer::Layer;
 use super::origin::Origin;
 use super::problem::Fault;
@@ -67,6 +68,10 @@ impl Environment {
             let origin = Origin::Environment {
                 variable: variable.clone(),
             };
+            if is_of_collections(variable) {
+                layer.refuse(origin, None, CollectionFault::FileOnly.into());
+                continue;
+            }
             let key = schema::KEYS
                 .iter()
                 .map(|key| key.id())
@@ -124,6 +129,15 @@ fn is_service_link(variable: &str) -> bool {
         || rest == "SERVICE_PORT"
         || rest.starts_with("SERVICE_PORT_")
         || rest.strip_prefix("PORT").is_some_and(is_port)
+}
+
+/// Whether someone means to set a key of a collection. Of which one cannot be told: names hold `.`, `-` and `_`, and the
+/// name of a variable has only `_` for them all.
+fn is_of_collections(variable: &str) -> bool {
+    let rest = variable
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.strip_prefix("COLLECTIONS"));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
 fn variable_hint(variable: &str) -> Hint {

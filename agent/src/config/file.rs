@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Document, Item, Table};
+use toml_edit::{Document, Item, Table, TableLike};
 
+use super::collection::{self, COLLECTIONS_MAX};
 use super::layer::{self, Layer};
 use super::origin::Origin;
 use super::problem::Fault;
-use super::schema;
-use super::value::{self, Raw};
+use super::schema::{self, COLLECTIONS};
+use super::suggestion::Hint;
+use super::value::{self, Raw, ValueError};
 
 /// Largest file, in bytes; real ones have a few thousand.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -114,7 +116,7 @@ fn parse(path: &Path, bytes: &[u8], layer: &mut Layer) {
 }
 
 fn read_table(root: &Table, name: &str, item: &Item, places: &Places<'_>, layer: &mut Layer) {
-    let is_known = schema::tables().contains(&name);
+    let is_known = name == COLLECTIONS || schema::tables().contains(&name);
     let Some(table) = item.as_table_like().filter(|_| is_known) else {
         let (subject, fault) = if is_known {
             (
@@ -140,13 +142,58 @@ fn read_table(root: &Table, name: &str, item: &Item, places: &Places<'_>, layer:
         };
         return layer.refuse(places.origin_of_key(root, name, item), Some(subject), fault);
     };
+    if name == COLLECTIONS {
+        if table.len() > COLLECTIONS_MAX {
+            let fault = ValueError::TooMany {
+                count: table.len(),
+                max: COLLECTIONS_MAX,
+            };
+            let origin = places.origin_of_key(root, name, item);
+            layer.refuse(origin, Some(format!("[{name}]")), fault.into());
+        }
+        for (name, item) in table.iter() {
+            read_collection(table, name, item, places, layer);
+        }
+        return;
+    }
     for (key, item) in table.iter() {
-        let span = table.key(key).and_then(|key| key.span()).or(item.span());
-        let origin = places.origin(span.map_or(0, |span| span.start));
+        let origin = places.origin_of_value(table, key, item);
         // An item without a value is one that was taken out of its table, which a parser never does.
         if let Ok(value) = item.clone().into_value() {
             layer.assign(name, key, Raw::Toml(value), origin);
         }
+    }
+}
+
+fn read_collection(
+    collections: &dyn TableLike,
+    name: &str,
+    item: &Item,
+    places: &Places<'_>,
+    layer: &mut Layer,
+) {
+    let origin = places.origin_of_key(collections, name, item);
+    let Some(table) = item.as_table_like() else {
+        let (subject, fault) = if let Some(key) = schema::find_of_collection(name) {
+            // A key in [collections], where only tables belong: which collection is it for?
+            let hint = Hint::Nearest(key.id().to_string());
+            (
+                format!("[{COLLECTIONS}] {name}"),
+                Fault::UnknownKey { hint },
+            )
+        } else {
+            let found = item_type_name(item);
+            (collection::header(name), Fault::NotATable { found })
+        };
+        return layer.refuse(origin, Some(subject), fault);
+    };
+    if let Err(fault) = collection::check_name(name) {
+        layer.refuse(origin, Some(format!("[{COLLECTIONS}]")), fault.into());
+    }
+    layer.add_collection(name);
+    for (key, item) in table.iter() {
+        let origin = places.origin_of_value(table, key, item);
+        layer.assign_to_collection(name, key, item, origin);
     }
 }
 
@@ -202,7 +249,12 @@ impl<'a> Places<'a> {
         }
     }
 
-    fn origin_of_key(&self, table: &Table, name: &str, item: &Item) -> Origin {
+    fn origin_of_value(&self, table: &dyn TableLike, name: &str, item: &Item) -> Origin {
+        let key = table.key(name).and_then(|key| key.span());
+        self.origin(key.or(item.span()).map_or(0, |span| span.start))
+    }
+
+    fn origin_of_key(&self, table: &dyn TableLike, name: &str, item: &Item) -> Origin {
         // A table header is where the table is; its key may first occur in another header, such as [node.labels].
         let header = item.as_table().and_then(Table::span);
         let key = table.key(name).and_then(|key| key.span());

@@ -1,12 +1,13 @@
-//! The flags: the named ones of the schema, and `--set table.key=value` for every key.
+//! The flags: the named ones of the schema, and `--set table.key=value` for every key but those of collections.
 
+use super::collection::CollectionFault;
 use super::layer::{self, Layer};
 use super::origin::Origin;
 use super::problem::Fault;
-use super::schema;
+use super::schema::{self, COLLECTIONS};
 use super::value::Raw;
 
-/// The flag that sets any key.
+/// The flag that sets any key but those of collections.
 pub(crate) const SET: &str = "--set";
 
 /// One flag as it was given.
@@ -64,7 +65,9 @@ fn read_set(argument: &str, layer: &mut Layer) {
     let origin = Origin::Flag {
         flag: format!("{SET} {table}.{name}"),
     };
-    if schema::tables().contains(&table) {
+    if table == COLLECTIONS {
+        layer.refuse(origin, None, CollectionFault::FileOnly.into());
+    } else if schema::tables().contains(&table) {
         layer.assign(table, name, Raw::Text(value.to_owned()), origin);
     } else {
         let fault = Fault::UnknownTable {

@@ -1,11 +1,14 @@
 //! Loading: the layers laid over each other, every key read once, all problems collected.
 
+use std::collections::BTreeMap;
+use std::mem;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use toml_edit::Value;
 
 use super::check;
+use super::collection;
 use super::environment::Environment;
 use super::file;
 use super::flag::{self, FlagValue};
@@ -15,8 +18,8 @@ use super::problem::{ConfigErrors, Problem};
 use super::schema::{self, Key, KeyId};
 use super::secrets::PeerSecretSource;
 use super::settings::{
-    ApiConfig, AppConfig, Config, EventsConfig, GossipConfig, LogConfig, NodeConfig, PeerConfig,
-    ProxyConfig, ReplicationConfig,
+    ApiConfig, AppConfig, CollectionSettings, Config, EventsConfig, GossipConfig, LogConfig,
+    NodeConfig, PeerConfig, ProxyConfig, ReplicationConfig,
 };
 use super::value::{Raw, Setting};
 
@@ -56,10 +59,14 @@ impl Config {
         let Reader {
             mut problems,
             effective,
+            effective_of_collections,
             faulty,
             ..
         } = reader;
-        let origins = Origins(effective);
+        let origins = Origins {
+            keys: effective,
+            collections: effective_of_collections,
+        };
         let peer_secret = PeerSecretSource::of(&sources.environment, &config);
         problems.extend(check::conflicts(
             &config,
@@ -99,12 +106,25 @@ impl Sources {
     }
 }
 
+impl Default for CollectionSettings {
+    /// What holds for a collection that is not configured.
+    fn default() -> Self {
+        Reader::default().collection_settings()
+    }
+}
+
 /// Gives each key the value of the last source that has one.
+#[derive(Default)]
 struct Reader {
+    /// The collection whose keys are read, if it is not those of all other tables.
+    collection: Option<String>,
     /// In order: the later wins.
     assignments: Vec<Assignment>,
+    /// The same for each collection, by its name.
+    collections: BTreeMap<String, Vec<Assignment>>,
     problems: Vec<Problem>,
     effective: Vec<Effective>,
+    effective_of_collections: BTreeMap<String, Vec<Effective>>,
     /// Keys with a refused value, which are not worth comparing with others.
     faulty: Vec<KeyId>,
 }
@@ -116,18 +136,18 @@ impl Reader {
             .map(|path| file::read(&path))
             .unwrap_or_default();
         let layers = [file, sources.environment.read(), flag::read(&sources.flags)];
-        let mut reader = Self {
-            assignments: Vec::new(),
-            problems: Vec::new(),
-            effective: Vec::new(),
-            faulty: Vec::new(),
-        };
+        let mut reader = Self::default();
         for Layer {
             assignments,
+            collections,
             problems,
         } in layers
         {
             reader.assignments.extend(assignments);
+            for (name, assignments) in collections {
+                let earlier = reader.collections.entry(name).or_default();
+                earlier.extend(assignments);
+            }
             reader.problems.extend(problems);
         }
         reader
@@ -188,6 +208,38 @@ impl Reader {
                 level: self.required(&schema::LOG_LEVEL),
                 format: self.required(&schema::LOG_FORMAT),
             },
+            collections: self.collections(),
+        }
+    }
+
+    fn collections(&mut self) -> BTreeMap<String, CollectionSettings> {
+        let mut settings = BTreeMap::new();
+        for (name, assignments) in mem::take(&mut self.collections) {
+            let mut reader = Self {
+                collection: Some(name.clone()),
+                assignments,
+                ..Self::default()
+            };
+            settings.insert(name.clone(), reader.collection_settings());
+            self.problems.append(&mut reader.problems);
+            self.effective_of_collections.insert(name, reader.effective);
+        }
+        settings
+    }
+
+    fn collection_settings(&mut self) -> CollectionSettings {
+        CollectionSettings {
+            merge: self.required(&schema::COLLECTION_MERGE),
+            document_max: self.required(&schema::COLLECTION_DOCUMENT_MAX),
+            ttl: self.optional(&schema::COLLECTION_TTL),
+        }
+    }
+
+    /// A key as messages call it.
+    fn subject(&self, key: KeyId) -> String {
+        match &self.collection {
+            Some(name) => format!("{} {}", collection::header(name), key.name),
+            None => key.to_string(),
         }
     }
 
@@ -208,7 +260,7 @@ impl Reader {
                     self.faulty.push(key.id());
                     self.problems.push(Problem {
                         origin: assignment.origin.clone(),
-                        subject: Some(key.id().to_string()),
+                        subject: Some(self.subject(key.id())),
                         fault: error.into(),
                     });
                 }

@@ -11,6 +11,7 @@
 
 mod address;
 mod check;
+mod collection;
 mod environment;
 mod file;
 mod flag;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use address::{HealthPath, HostPort, HttpUrl, UrlFault};
 pub use check::Conflict;
+pub use collection::CollectionFault;
 pub use environment::Environment;
 pub use file::FileError;
 pub use flag::FlagValue;
@@ -52,8 +54,8 @@ pub(crate) use schema::{FlagShape, Initial, KEYS};
 pub use secrets::{PeerSecret, PeerSecretSource, SecretError};
 pub(crate) use secrets::{SECRET_FILE_NAME, write_secret};
 pub use settings::{
-    ApiConfig, AppConfig, Config, EventsConfig, GossipConfig, LogConfig, LogFormat, NodeConfig,
-    PeerConfig, ProxyConfig, ReplicationConfig, Strategy,
+    ApiConfig, AppConfig, CollectionSettings, Config, EventsConfig, GossipConfig, LogConfig,
+    LogFormat, NodeConfig, PeerConfig, ProxyConfig, ReplicationConfig, Strategy,
 };
 pub use suggestion::Hint;
 pub(crate) use suggestion::nearest;

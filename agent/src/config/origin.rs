@@ -1,5 +1,6 @@
 //! Where a value came from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -46,7 +47,11 @@ impl fmt::Display for Origin {
 
 /// The value in force of every key that has one, with its origin, in the order of the schema.
 #[derive(Debug, Clone)]
-pub struct Origins(pub(super) Vec<Effective>);
+pub struct Origins {
+    pub(super) keys: Vec<Effective>,
+    /// Those of each collection that is configured, by its name.
+    pub(super) collections: BTreeMap<String, Vec<Effective>>,
+}
 
 /// One key, the value in force, and where it came from.
 #[derive(Clone)]
@@ -59,10 +64,18 @@ pub(super) struct Effective {
 impl Origins {
     /// Where the value of a key came from; none if the key is unset or there is no such key.
     pub fn of(&self, table: &str, name: &str) -> Option<&Origin> {
-        let found = self.0.iter().find(|effective| {
+        let found = self.keys.iter().find(|effective| {
             let id = effective.key.id();
             id.table == table && id.name == name
         });
+        found.map(|effective| &effective.origin)
+    }
+
+    /// Where the value of a key of a collection came from; none if the key is unset or there is no such key, or if the
+    /// collection is not configured.
+    pub fn of_collection(&self, collection: &str, name: &str) -> Option<&Origin> {
+        let mut effective = self.collections.get(collection)?.iter();
+        let found = effective.find(|effective| effective.key.id().name == name);
         found.map(|effective| &effective.origin)
     }
 

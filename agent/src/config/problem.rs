@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::check::Conflict;
+use super::collection::CollectionFault;
 use super::file::FileError;
 use super::origin::Origin;
 use super::printable::Printable;
@@ -83,6 +84,9 @@ pub enum Fault {
     /// A value that its key cannot have.
     #[error(transparent)]
     Value(#[from] ValueError),
+    /// A collection that cannot be configured like that.
+    #[error(transparent)]
+    Collection(#[from] CollectionFault),
     /// A value that another value does not go with.
     #[error(transparent)]
     Conflict(#[from] Conflict),

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use serde_json::{Map, json};
 use toml_edit::Value;
 
+use super::collection::{self, COLLECTIONS_MAX};
 use super::load::Loaded;
 use super::origin::{Effective, Origin, Origins};
-use super::schema::{self, AnyKey, Initial};
+use super::schema::{self, AnyKey, COLLECTION_KEYS, COLLECTIONS, Initial};
 use super::value::Raw;
 
 /// Longest line of a comment, in characters.
@@ -32,6 +33,7 @@ pub fn default_file() -> String {
             text.push_str(&format!("{mark}{} = {}\n", key.id().name, initial(*key)));
         }
     }
+    text.push_str(&collection_example());
     text
 }
 
@@ -56,64 +58,110 @@ impl Loaded {
                 });
             }
         }
-        text
-    }
-
-    /// The settings in force as a configuration file, on demand with the origin of each as a comment.
-    pub fn to_toml(&self, with_origin: bool) -> String {
-        let mut text = String::new();
-        for table in schema::tables() {
-            let lines: Vec<_> = self
-                .origins
-                .in_table(table)
-                .map(|e| (format!("{} = {}", e.key.id().name, e.value), &e.origin))
-                .collect();
-            let width = lines
-                .iter()
-                .map(|(line, _)| line.chars().count())
-                .max()
-                .unwrap_or(0);
-            let separator = if text.is_empty() { "" } else { "\n" };
-            text.push_str(&format!("{separator}[{table}]\n"));
-            for (line, origin) in lines {
-                // Writing to a string cannot fail.
-                let _ = if with_origin {
-                    writeln!(text, "{line:width$}  # {origin}")
-                } else {
-                    writeln!(text, "{line}")
-                };
+        text.push_str(&collection_example());
+        for (name, effective) in &self.origins.collections {
+            text.push_str(&format!("\n{}\n", collection::header(name)));
+            for effective in effective.iter().filter(|e| e.origin != Origin::Default) {
+                text.push_str(&line(effective));
+                text.push('\n');
             }
         }
         text
     }
 
+    /// The settings in force as a configuration file, on demand with the origin of each as a comment.
+    pub fn to_toml(&self, with_origin: bool) -> String {
+        let tables = schema::tables().into_iter().map(|table| {
+            let effective = self.origins.in_table(table);
+            section(&format!("[{table}]"), effective, with_origin)
+        });
+        let collections = self.origins.collections.iter();
+        let collections = collections.map(|(name, effective)| {
+            section(&collection::header(name), effective.iter(), with_origin)
+        });
+        tables.chain(collections).collect::<Vec<_>>().join("\n")
+    }
+
     /// The settings in force as `{table: {key: value}}`, on demand with `{"value": …, "origin": …}` for each.
     pub fn to_json(&self, with_origin: bool) -> serde_json::Value {
-        let table = |table| -> serde_json::Map<_, _> {
-            let values = self.origins.in_table(table).map(|effective| {
-                let value = json_of(&effective.value);
-                let shown = if with_origin {
-                    json!({ "value": value, "origin": effective.origin.to_string() })
-                } else {
-                    value
-                };
-                (effective.key.id().name.to_owned(), shown)
-            });
-            values.collect()
-        };
-        let tables = schema::tables()
-            .into_iter()
-            .map(|name| (name.to_owned(), table(name).into()));
-        serde_json::Value::Object(tables.collect())
+        let tables = schema::tables().into_iter().map(|name| {
+            let effective = self.origins.in_table(name);
+            (name.to_owned(), object(effective, with_origin).into())
+        });
+        let collections = self.origins.collections.iter();
+        let collections: Map<_, _> = collections
+            .map(|(name, effective)| {
+                let settings = object(effective.iter(), with_origin);
+                (name.clone(), settings.into())
+            })
+            .collect();
+        let collections = (COLLECTIONS.to_owned(), collections.into());
+        serde_json::Value::Object(tables.chain([collections]).collect())
     }
 }
 
 impl Origins {
     fn in_table(&self, table: &str) -> impl Iterator<Item = &Effective> {
-        self.0
+        self.keys
             .iter()
             .filter(move |effective| effective.key.id().table == table)
     }
+}
+
+/// A table with all that is in force in it.
+fn section<'a>(
+    header: &str,
+    effective: impl Iterator<Item = &'a Effective>,
+    with_origin: bool,
+) -> String {
+    let lines: Vec<_> = effective.map(|e| (line(e), &e.origin)).collect();
+    let width = lines.iter().map(|(line, _)| line.chars().count()).max();
+    let width = width.unwrap_or(0);
+    let mut text = format!("{header}\n");
+    for (line, origin) in lines {
+        // Writing to a string cannot fail.
+        let _ = if with_origin {
+            writeln!(text, "{line:width$}  # {origin}")
+        } else {
+            writeln!(text, "{line}")
+        };
+    }
+    text
+}
+
+fn line(effective: &Effective) -> String {
+    format!("{} = {}", effective.key.id().name, effective.value)
+}
+
+fn object<'a>(
+    effective: impl Iterator<Item = &'a Effective>,
+    with_origin: bool,
+) -> Map<String, serde_json::Value> {
+    let values = effective.map(|effective| {
+        let value = json_of(&effective.value);
+        let shown = if with_origin {
+            json!({ "value": value, "origin": effective.origin.to_string() })
+        } else {
+            value
+        };
+        (effective.key.id().name.to_owned(), shown)
+    });
+    values.collect()
+}
+
+/// The table of a collection in comments, because there is none by default.
+fn collection_example() -> String {
+    let mut text = comment(&format!(
+        "A collection of documents may have a policy of its own, in a table by its name. A name with a dot is put in \
+         quotation marks: [{COLLECTIONS}.\"a.b\"]. At most {COLLECTIONS_MAX}, and in a file only.",
+    ));
+    text.insert(0, '\n');
+    text.push_str(&format!("#\n# {}\n", collection::header("users")));
+    for key in COLLECTION_KEYS {
+        text.push_str(&comment(&explanation(*key)));
+        text.push_str(&format!("# {} = {}\n", key.id().name, initial(*key)));
+    }
+    text
 }
 
 /// The default of a key, or else its example.

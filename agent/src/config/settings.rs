@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use basic_sync::model::document::Merge;
 use bytesize::ByteSize;
 
 use crate::peer_port::CertificateFiles;
@@ -36,6 +37,9 @@ pub struct Config {
     pub events: EventsConfig,
     /// What it says, and how.
     pub log: LogConfig,
+    /// The collections of documents with a policy of their own, by name. For all others [`CollectionSettings::default`]
+    /// holds.
+    pub collections: BTreeMap<String, CollectionSettings>,
 }
 
 /// Who this node is.
@@ -205,4 +209,15 @@ pub enum LogFormat {
 impl Choice for LogFormat {
     const EXPECTED: &'static str = "\"text\" or \"json\"";
     const CHOICES: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+/// The policy of a collection of documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionSettings {
+    /// What becomes of two writes to one document at the same time.
+    pub merge: Merge,
+    /// Largest document that is taken.
+    pub document_max: ByteSize,
+    /// How long a document lives after a put that does not say so itself; without it, until it is deleted.
+    pub ttl: Option<Duration>,
 }

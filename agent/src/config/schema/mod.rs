@@ -1,7 +1,10 @@
 //! The schema: every key with its kind, default, limits, flag and meaning, in the order in which it is shown.
 //!
 //! A key is declared here and read in `load.rs`, nowhere else. The file parser, the names of environment variables,
-//! the flags of `run`, `config show` and `config default` are all derived from [`KEYS`].
+//! the flags of `run`, `config show` and `config default` are all derived from [`KEYS`], and from [`COLLECTION_KEYS`]
+//! for the tables of which there is one for each collection.
+
+mod collection;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +20,10 @@ use crate::config::log_filter::LogFilter;
 use crate::config::name::{ClusterName, NodeName};
 use crate::config::settings::{LogFormat, Strategy};
 use crate::config::value::{Raw, Setting, ValueError};
+
+pub(super) use collection::{
+    COLLECTION_DOCUMENT_MAX, COLLECTION_KEYS, COLLECTION_MERGE, COLLECTION_TTL, COLLECTIONS,
+};
 
 /// One key whose values are of type `T`.
 pub(super) struct Key<T: 'static> {
@@ -74,7 +81,7 @@ pub(crate) trait AnyKey: Sync {
     fn check(&self, raw: &Raw) -> Result<toml_edit::Value, ValueError>;
 }
 
-/// Every key.
+/// Every key but those of collections.
 pub(crate) static KEYS: &[&dyn AnyKey] = &[
     &NODE_CLUSTER,
     &NODE_ID,
@@ -463,7 +470,21 @@ pub(super) fn find(table: &str, name: &str) -> Option<&'static dyn AnyKey> {
         .find(|key| key.id().table == table && key.id().name == name)
 }
 
-/// The tables in the order in which they are shown.
+/// The key of a collection called `name`, if there is one.
+pub(super) fn find_of_collection(name: &str) -> Option<&'static dyn AnyKey> {
+    COLLECTION_KEYS
+        .iter()
+        .copied()
+        .find(|key| key.id().name == name)
+}
+
+/// The keys called `name`, wherever they are.
+pub(super) fn homes(name: &str) -> impl Iterator<Item = KeyId> {
+    let keys = KEYS.iter().chain(COLLECTION_KEYS);
+    keys.map(|key| key.id()).filter(move |id| id.name == name)
+}
+
+/// The tables in the order in which they are shown. The collections' tables come after them.
 pub(super) fn tables() -> Vec<&'static str> {
     let mut tables: Vec<_> = KEYS.iter().map(|key| key.id().table).collect();
     tables.dedup();
@@ -471,7 +492,7 @@ pub(super) fn tables() -> Vec<&'static str> {
 }
 
 /// The names of the keys of `table`.
-pub(super) fn names(table: &str) -> impl Iterator<Item = &'static str> {
+pub(super) fn names(table: &str) -> impl Iterator<Item = &'static str> + Clone {
     KEYS.iter()
         .map(|key| key.id())
         .filter(move |id| id.table == table)

@@ -1,5 +1,7 @@
 //! The configuration as a whole: what is refused and in which words, and which source wins.
 
+mod collection_refusals;
+mod collections;
 mod loading;
 mod refusals;
 mod secrets;

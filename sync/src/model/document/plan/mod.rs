@@ -29,7 +29,7 @@ use super::{Document, FIELD_BYTES_MAX, Part, PartWrite, json};
 use crate::model::{Dot, Origin};
 
 /// The merge rule of a collection.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Merge {
     /// The last write of the whole document wins.
     Lww,
