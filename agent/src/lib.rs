@@ -23,6 +23,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod durations;
 pub mod error;
 pub mod events;
 pub mod host;

@@ -10,9 +10,9 @@ use basic_tests::harness::node::Service;
 use basic_tests::harness::wait::wait_until;
 use bytes::Bytes;
 use http::{Method, Request};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{LIMIT, assert_problem, put, wait_for_document};
+use crate::support::{LIMIT, assert_problem, patch, put, wait_for_document};
 
 #[tokio::test]
 async fn a_document_written_on_one_node_is_read_on_the_others() {
@@ -81,6 +81,110 @@ async fn of_two_writes_to_one_key_every_node_keeps_the_same() {
 }
 
 /// A pull comes once a second, so a median far below that is the live push.
+/// Clients of all nodes write to the same documents at once; how collections are merged
+/// decides what comes of it, and it is the same everywhere.
+#[tokio::test]
+async fn writes_at_the_same_time_all_count_where_the_collection_says_so() {
+    const ROUNDS: usize = 20;
+    let cluster = Cluster::up("merging", 3).await.unwrap();
+    let client = Client::default();
+    let profile = json!({"n1": 0, "n2": 0, "n3": 0});
+    put(&client, &cluster.api(1, "/v1/data/profiles/p"), &profile).await;
+    for node in 2..=3 {
+        wait_for_document(&client, &cluster.api(node, "/v1/data/profiles/p")).await;
+    }
+    let writers = (1..=3).map(|node| {
+        let (client, cluster) = (&client, &cluster);
+        async move {
+            for round in 0..ROUNDS {
+                let patch = async |path: &str, body: Value| {
+                    patch(client, &cluster.api(node, path), &body).await;
+                };
+                patch("/v1/data/counters/c", json!({"add": node})).await;
+                patch(
+                    "/v1/data/sets/s",
+                    json!({"add": [format!("n{node}-{round}")]}),
+                )
+                .await;
+                patch("/v1/data/profiles/p", json!({format!("n{node}"): round})).await;
+            }
+        }
+    });
+    futures_util::future::join_all(writers).await;
+    let mut elements: Vec<String> = (1..=3)
+        .flat_map(|node| (0..ROUNDS).map(move |round| format!("n{node}-{round}")))
+        .collect();
+    elements.sort();
+    let last = ROUNDS - 1;
+    for (path, expected) in [
+        ("/v1/data/counters/c", json!(6 * ROUNDS)),
+        ("/v1/data/sets/s", json!(elements)),
+        (
+            "/v1/data/profiles/p",
+            json!({"n1": last, "n2": last, "n3": last}),
+        ),
+    ] {
+        for node in 1..=3 {
+            let url = cluster.api(node, path);
+            wait_until(format!("{path} of node {node}"), LIMIT, || async {
+                let answer = client.get(&url).await.map_err(|e| e.to_string())?;
+                match answer.json() {
+                    value if value == expected => Ok(()),
+                    value => Err(format!("{value}")),
+                }
+            })
+            .await
+            .unwrap();
+        }
+    }
+    let refused = client
+        .send(
+            Request::patch(cluster.api(1, "/v1/data/counters/c"))
+                .header("content-type", "application/json")
+                .body(Bytes::from_static(b"\"five\""))
+                .unwrap(),
+        )
+        .await
+        .unwrap();
+    assert_problem(&refused, 400);
+}
+
+/// A document that was given a time to live is gone on every node when it is over.
+#[tokio::test]
+async fn a_document_expires_on_every_node() {
+    let cluster = Cluster::up("expiry", 2).await.unwrap();
+    let client = Client::default();
+    let path = "/v1/data/sessions/s1";
+    put(
+        &client,
+        &cluster.api(1, "/v1/data/sessions/s1?ttl=2s"),
+        &json!({"user": "u1"}),
+    )
+    .await;
+    wait_for_document(&client, &cluster.api(2, path)).await;
+    for node in 1..=2 {
+        wait_until(format!("node {node} to have lost it"), LIMIT, || async {
+            let answer = client.get(&cluster.api(node, path)).await;
+            match answer.map_err(|e| e.to_string())?.status.as_u16() {
+                404 => Ok(()),
+                status => Err(format!("it answers {status}")),
+            }
+        })
+        .await
+        .unwrap();
+    }
+    let refused = client
+        .send(
+            Request::put(cluster.api(1, "/v1/data/sessions/s2?ttl=1ms"))
+                .header("content-type", "application/json")
+                .body(Bytes::from_static(b"{}"))
+                .unwrap(),
+        )
+        .await
+        .unwrap();
+    assert_problem(&refused, 400);
+}
+
 #[tokio::test]
 async fn a_write_is_pushed_and_does_not_wait_for_the_next_pull() {
     let cluster = Cluster::up("push", 3).await.unwrap();

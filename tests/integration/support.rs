@@ -5,6 +5,8 @@ use std::time::Duration;
 use basic_tests::harness::cluster::Cluster;
 use basic_tests::harness::http::{Answer, Client};
 use basic_tests::harness::wait::wait_until;
+use bytes::Bytes;
+use http::Request;
 use serde_json::Value;
 
 /// How long any condition may take. A limit against hanging and no measure:
@@ -66,6 +68,21 @@ pub(crate) async fn put(client: &Client, url: &str, document: &Value) -> Answer 
     assert!(
         answer.status.is_success(),
         "PUT {url}: {} {}",
+        answer.status,
+        answer.text()
+    );
+    answer
+}
+
+/// Changes a document, which must be acknowledged.
+pub(crate) async fn patch(client: &Client, url: &str, change: &Value) -> Answer {
+    let request = Request::patch(url)
+        .header("content-type", "application/json")
+        .body(Bytes::from(change.to_string()));
+    let answer = client.send(request.unwrap()).await.unwrap();
+    assert!(
+        answer.status.is_success(),
+        "PATCH {url}: {} {}",
         answer.status,
         answer.text()
     );

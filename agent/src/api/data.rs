@@ -341,7 +341,7 @@ fn acks_timeout(text: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = text else {
         return Ok(ACKS_TIMEOUT_DEFAULT);
     };
-    let limit = humantime::parse_duration(text).ok();
+    let limit = crate::durations::parse_duration(text).ok();
     limit
         .filter(|limit| *limit <= ACKS_TIMEOUT_MAX)
         .ok_or_else(|| Problem::bad_request("timeout must be a duration up to 60s, such as 500ms"))
@@ -350,7 +350,7 @@ fn acks_timeout(text: Option<&str>) -> Result<Duration, Problem> {
 /// How long the document is to live.
 fn ttl(text: Option<&str>) -> Result<Option<Duration>, Problem> {
     let Some(text) = text else { return Ok(None) };
-    let ttl = humantime::parse_duration(text).ok();
+    let ttl = crate::durations::parse_duration(text).ok();
     let ttl = ttl.filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl));
     ttl.map(Some).ok_or_else(|| {
         Problem::bad_request("ttl must be a duration from 1s to 10 years, such as 30m or 7d")

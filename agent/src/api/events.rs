@@ -154,7 +154,7 @@ fn no_such_kind(name: &str) -> Problem {
 }
 
 fn moment(text: &str, now: SystemTime) -> Result<SystemTime, Problem> {
-    if let Ok(back) = humantime::parse_duration(text) {
+    if let Ok(back) = crate::durations::parse_duration(text) {
         return Ok(now.checked_sub(back).unwrap_or(SystemTime::UNIX_EPOCH));
     }
     humantime::parse_rfc3339_weak(text).map_err(|_| {

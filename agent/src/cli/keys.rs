@@ -48,7 +48,7 @@ enum Action {
         #[command(flatten)]
         order: Order,
         /// How long to watch.
-        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = crate::durations::parse_duration)]
         timeout: Duration,
     },
     /// Accept an old key no longer, on every node. Agents connect to each other anew, once.

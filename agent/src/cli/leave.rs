@@ -20,7 +20,7 @@ pub(super) struct Leave {
     #[command(flatten)]
     pub(super) client: ClientArgs,
     /// How long to wait for requests in flight and for the agent to stop.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = crate::durations::parse_duration)]
     pub(super) timeout: Duration,
     /// Print JSON.
     #[arg(long)]

@@ -40,7 +40,7 @@ pub(super) struct Decide {
     #[arg(long)]
     force: bool,
     /// How long to wait until the decision shows.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = crate::durations::parse_duration)]
     timeout: Duration,
     /// Print JSON.
     #[arg(long)]

@@ -234,7 +234,7 @@ impl Setting for Duration {
     const EXPECTED: &'static str = "a duration such as \"200ms\" or \"1m 30s\"";
 
     fn from_text(text: &str) -> Result<Self, ValueError> {
-        humantime::parse_duration(text).map_err(|_| ValueError::malformed::<Self>(text))
+        crate::durations::parse_duration(text).map_err(|_| ValueError::malformed::<Self>(text))
     }
 
     fn to_text(&self) -> String {

@@ -7,10 +7,11 @@ use std::time::SystemTime;
 
 use basic_balancer::probe::ProbeConfig;
 use basic_membership::{Identity, Metadata};
+use basic_sync::protocol::Policy;
 use http::uri::PathAndQuery;
 
 use super::health;
-use crate::config::Config;
+use crate::config::{CollectionSettings, Config};
 use crate::error::RunError;
 use crate::servers::prober::Pace;
 
@@ -54,7 +55,19 @@ pub fn replication(config: &Config, node: &str) -> basic_sync::net::Options {
     let mut options = basic_sync::net::Options::new(config.node.cluster.as_str(), node);
     options.protocol.vector_interval = config.replication.pull_interval;
     options.ring_bytes_max = bytes(config.replication.push_buffer);
+    let named = config.collections.iter();
+    options.protocol.policies.named = named
+        .map(|(name, settings)| (name.clone(), policy(settings)))
+        .collect();
     options
+}
+
+fn policy(settings: &CollectionSettings) -> Policy {
+    Policy {
+        merge: settings.merge,
+        document_bytes_max: bytes(settings.document_max),
+        ttl: settings.ttl,
+    }
 }
 
 /// How the proxy carries requests.

@@ -253,7 +253,11 @@ impl NodeLayout {
             "[node]\ncluster = \"jobfirst-cluster-1\"\nid = {id}\ndata_dir = {data}\n\n\
              [peer]\nlisten = {peer}\nadvertise = {peer}\nseeds = [{seeds}]\n\
              secret_file = {secret}\n{open}\n\
-             [app]\nurl = {app}\n\n[api]\nlisten = {api}\n\n[proxy]\nlisten = {proxy}\n",
+             [app]\nurl = {app}\n\n[api]\nlisten = {api}\n\n[proxy]\nlisten = {proxy}\n\n\
+             # One for each way of merging; in all others the last write wins.\n\
+             [collections.profiles]\nmerge = \"fields\"\n\n\
+             [collections.counters]\nmerge = \"counter\"\n\n\
+             [collections.sets]\nmerge = \"set\"\n",
             id = quoted(self.id()),
             data = quoted(self.data_directory().to_string_lossy()),
             peer = quoted(self.peer().to_string()),
