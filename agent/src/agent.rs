@@ -246,7 +246,8 @@ impl Agent {
             &identity,
             SystemTime::now(),
         )?;
-        tasks.spawn(
+        tasks.spawn_on(
+            replica.connections(),
             "replication from peers",
             peers::serve_replication(incoming_sync, replica.clone()),
         );
@@ -261,7 +262,7 @@ impl Agent {
             peer_statistics.clone(),
             closed.clone(),
         );
-        tasks.spawn("peer port", serving);
+        tasks.spawn_on(replica.connections(), "peer port", serving);
         if let Some(files) = keys.certificate_files.clone() {
             let watching = peer_port::watch_files(keys.credentials.clone(), files);
             tasks.spawn("certificate files", watching);

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 
+use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 
 /// A task that ended although the agent goes on.
@@ -39,6 +40,17 @@ impl Tasks {
         self.names.insert(id, name);
     }
 
+    /// Starts a task on another runtime, with which it may end.
+    pub fn spawn_on(
+        &mut self,
+        runtime: &Handle,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let id = self.running.spawn_on(task, runtime).id();
+        self.names.insert(id, name);
+    }
+
     /// Waits until a task has ended. Without tasks it waits forever.
     pub async fn ended(&mut self) -> TaskEnded {
         let Some(ended) = self.running.join_next_with_id().await else {
@@ -48,6 +60,8 @@ impl Tasks {
         let name = self.names.remove(&id).unwrap_or("unknown");
         match ended {
             Ok(_) => TaskEnded::Returned(name),
+            // Its runtime has ended.
+            Err(error) if error.is_cancelled() => TaskEnded::Returned(name),
             Err(source) => TaskEnded::Panicked { name, source },
         }
     }

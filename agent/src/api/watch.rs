@@ -1,11 +1,12 @@
 //! `GET /v1/watch`: changes as server-sent events, one event a change.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use basic_sync::model::Collection;
 use basic_sync::net::{Cursor, Watch, WatchError};
@@ -13,6 +14,7 @@ use basic_sync::storage::state::FeedItem;
 use futures_util::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::Api;
 use super::data;
@@ -79,50 +81,86 @@ pub(super) async fn watch(
                 }
                 WatchError::Store(_) => Problem::internal(&error),
             })?;
-    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Ok(Sse::new(events(watch))
-        .keep_alive(keep_alive)
-        .into_response())
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    Ok((headers, Body::from_stream(events(watch))).into_response())
 }
 
 /// The first event carries only the cursor, so that a client that sees no change can
 /// resume all the same. When the watch cannot go on, the stream ends; the client comes
 /// back with its cursor and learns why.
-fn events(watch: Watch) -> impl Stream<Item = Result<Event, Infallible>> {
-    let first = Event::default()
-        .id(watch.cursor().to_string())
-        .comment("watching");
+fn events(watch: Watch) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let first = format!(": watching\nid: {}\n\n", watch.cursor());
     let changes = stream::unfold(watch, |mut watch| async move {
-        let item = loop {
-            let item = watch.next().await.ok()?;
-            // A watch of all collections passes over those that are not shown.
-            if data::readable(item.change.key.collection().as_str()).is_ok() {
-                break item;
-            }
+        // What came meanwhile leaves in one piece.
+        let text = match timeout(KEEP_ALIVE, watch.next_ready()).await {
+            Ok(items) => text(&items.ok()?, watch.cursor()),
+            Err(_) => ":\n\n".to_owned(),
         };
-        let id = Cursor {
-            position: item.position,
-            ..watch.cursor()
-        }
-        .to_string();
-        Some((Ok(event(&item).id(id)), watch))
+        Some((Ok(Bytes::from(text)), watch))
     });
-    stream::iter([Ok(first)]).chain(changes)
+    stream::iter([Ok(Bytes::from(first))]).chain(changes)
 }
 
-fn event(item: &FeedItem) -> Event {
-    let basic_sync::model::Change { key, entry } = &item.change;
-    let change = Change {
-        collection: key.collection().as_str(),
-        key: key.name(),
-        version: entry.revision.to_string(),
-        op: if entry.is_tombstone() {
-            "delete"
-        } else {
-            "put"
-        },
-        value: entry.value.as_deref().and_then(data::raw),
-    };
-    // Text and a document that was checked before: it can always be written.
-    Event::default().data(serde_json::to_string(&change).unwrap_or_default())
+fn text(items: &[FeedItem], cursor: Cursor) -> String {
+    let mut text = String::new();
+    for FeedItem { position, change } in items {
+        let basic_sync::model::Change { key, entry } = change;
+        // A watch of all collections passes over those that are not shown.
+        if data::readable(key.collection().as_str()).is_err() {
+            continue;
+        }
+        let change = Change {
+            collection: key.collection().as_str(),
+            key: key.name(),
+            version: entry.revision.to_string(),
+            op: if entry.is_tombstone() {
+                "delete"
+            } else {
+                "put"
+            },
+            value: entry.value.as_deref().and_then(data::raw),
+        };
+        let id = Cursor {
+            position: *position,
+            ..cursor
+        };
+        // Text and a document that was checked before: it can always be written.
+        let data = serde_json::to_string(&change).unwrap_or_default();
+        push_event(&mut text, &id, &data);
+    }
+    text
+}
+
+/// An event as the HTML standard draws it (9.2.6). A line of data ends where a document
+/// was written over several lines; whoever reads it joins them again.
+fn push_event(text: &mut String, id: &Cursor, data: &str) {
+    // Writing to a string cannot fail.
+    let _ = write!(text, "id: {id}\n");
+    for line in data.split(['\n', '\r']) {
+        text.push_str("data: ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_of_several_lines_is_one_event() {
+        let replica = basic_sync::model::ReplicaId([1; 16]);
+        let id = Cursor {
+            replica,
+            position: 7,
+        };
+        let mut text = String::new();
+        push_event(&mut text, &id, "{\n\"a\":\r\n1}");
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(lines, ["data: {", "data: \"a\":", "data: ", "data: 1}", ""]);
+    }
 }

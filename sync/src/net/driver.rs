@@ -115,6 +115,9 @@ impl Driver {
             if stop {
                 break;
             }
+            // The connections live on this thread too: what was just said goes out, and
+            // what has come in meanwhile joins the next batch.
+            tokio::task::yield_now().await;
         }
         self.publish(&mut turn);
     }

@@ -96,8 +96,8 @@ pub enum ReadError {
     Store(#[from] StoreError),
 }
 
-/// Starts a replica on a store. Must be called within a tokio runtime, in which its
-/// connections will live; the replica itself gets a thread of its own.
+/// Starts a replica on a store, on a thread of its own on which the connections to its
+/// peers live too.
 ///
 /// # Errors
 /// [`StartError`].
@@ -122,6 +122,10 @@ pub fn start(
     let (status, status_seen) = watch::channel(Arc::new(replica.status()));
     let (feed_head, feed_head_seen) = watch::channel(replica.feed().head);
     let ring = Ring::new(options.ring_bytes_max);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Thread)?;
     let greeting = Greeting {
         cluster: options.cluster,
         node: options.node,
@@ -131,6 +135,7 @@ pub fn start(
         connector,
         commands.clone(),
         ring.clone(),
+        runtime.handle().clone(),
     ));
     let pending_bytes = Arc::new(Semaphore::new(options.pending_bytes_max));
     let driver = Driver {
@@ -143,10 +148,7 @@ pub fn start(
         feed_head,
         began,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(StartError::Thread)?;
+    let connections = runtime.handle().clone();
     std::thread::Builder::new()
         .name("replication".to_owned())
         .spawn(move || runtime.block_on(driver.run()))
@@ -164,6 +166,7 @@ pub fn start(
         pending_bytes_max: options.pending_bytes_max,
         links,
         incoming,
+        connections,
         status: status_seen,
         feed_head: feed_head_seen,
         sealed: Arc::new(AtomicBool::new(false)),
@@ -180,6 +183,8 @@ pub struct Handle {
     pending_bytes_max: usize,
     links: Arc<Links>,
     incoming: Incoming,
+    /// The runtime of the replica's thread.
+    connections: tokio::runtime::Handle,
     status: watch::Receiver<Arc<Status>>,
     feed_head: watch::Receiver<u64>,
     sealed: Arc<AtomicBool>,
@@ -302,7 +307,14 @@ impl Handle {
         })
     }
 
-    /// Makes these the peers to replicate with. Must be called within a tokio runtime.
+    /// The runtime on the replica's own thread. Connections of peers are best accepted and
+    /// served on it: what arrives there is taken in, and what is said goes out, without
+    /// waking another thread. It ends with the replica.
+    pub fn connections(&self) -> &tokio::runtime::Handle {
+        &self.connections
+    }
+
+    /// Makes these the peers to replicate with.
     pub async fn set_peers(&self, peers: Vec<Peer>) {
         let ids = peers.iter().map(|peer| peer.id.clone()).collect();
         let ended = self.links.set_peers(peers);

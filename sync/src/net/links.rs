@@ -74,6 +74,7 @@ struct Shared {
     connector: Arc<dyn Connector>,
     commands: mpsc::Sender<Command>,
     ring: Arc<Ring>,
+    runtime: tokio::runtime::Handle,
 }
 
 struct Link {
@@ -89,12 +90,14 @@ impl Links {
         connector: Arc<dyn Connector>,
         commands: mpsc::Sender<Command>,
         ring: Arc<Ring>,
+        runtime: tokio::runtime::Handle,
     ) -> Self {
         let shared = Shared {
             greeting,
             connector,
             commands,
             ring,
+            runtime,
         };
         Self {
             links: Mutex::default(),
@@ -115,7 +118,7 @@ impl Links {
         }
     }
 
-    /// Makes `peers` the peers to connect to. Must be called within a tokio runtime.
+    /// Makes `peers` the peers to connect to.
     /// Returns those whose connection was ended: they are gone, or have moved.
     pub(super) fn set_peers(&self, peers: Vec<Peer>) -> Vec<PeerId> {
         let mut links = self.lock();
@@ -171,8 +174,8 @@ impl Link {
             status: status.clone(),
         };
         let tasks = [
-            tokio::spawn(task.run_live(live_queue)),
-            tokio::spawn(bulk_task.run_bulk(bulk_queue)),
+            shared.runtime.spawn(task.run_live(live_queue)),
+            shared.runtime.spawn(bulk_task.run_bulk(bulk_queue)),
         ];
         Self {
             live,

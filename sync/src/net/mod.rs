@@ -1,7 +1,9 @@
 //! The replica among its peers and callers: threads, connections, queues.
 //!
 //! - [`driver`](self): one thread owns the replica and the store's only writer. It
-//!   takes what has arrived, commits it, and hands out replies and messages.
+//!   takes what has arrived, commits it, and hands out replies and messages. The links
+//!   live on the same thread, so that between a commit here and one there a message wakes
+//!   nobody but the other node.
 //! - [`Handle`]: what callers hold. Writes go through the driver; reads and watches
 //!   go to the store directly and see what is committed.
 //! - `links`: one task a peer that connects, greets, and sends what the replica says:

@@ -130,6 +130,17 @@ impl Watch {
         }
     }
 
+    /// Waits for the next change and takes those that are there by then, at most
+    /// [`READ_AHEAD`]. Can be dropped and called again without a loss.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub async fn next_ready(&mut self) -> Result<Vec<FeedItem>, WatchError> {
+        let first = self.next().await?;
+        let rest = self.ready.drain(..);
+        Ok(std::iter::once(first).chain(rest).collect())
+    }
+
     /// Reads ahead; whether there was anything.
     fn read(&mut self) -> Result<bool, WatchError> {
         let position = self.cursor.position;

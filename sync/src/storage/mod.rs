@@ -13,6 +13,7 @@
 //! the whole of it may come back with the next opening. Readers see whole transactions
 //! only.
 
+mod chunks;
 mod journal;
 mod memory;
 pub mod records;
@@ -35,22 +36,26 @@ pub enum Table {
     Meta,
     /// Key → entry: the state.
     Entries,
-    /// Dot → key: which write of an origin is the live version of which key.
+    /// Dot → key: which write of an origin has a say in which key.
     Dots,
-    /// Local position → change: the order in which this replica took changes in.
+    /// Local position → key: the order in which this replica took changes in, of those
+    /// that are the last of their key.
     Feed,
     /// Origin → set of sequence numbers: the version vector.
     Vector,
+    /// Local position → document: changes after which others came.
+    Past,
 }
 
 impl Table {
     /// All tables; the order is a promise to the journals on disk.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Meta,
         Self::Entries,
         Self::Dots,
         Self::Feed,
         Self::Vector,
+        Self::Past,
     ];
 
     const fn index_u8(self) -> u8 {
@@ -60,6 +65,7 @@ impl Table {
             Self::Dots => 2,
             Self::Feed => 3,
             Self::Vector => 4,
+            Self::Past => 5,
         }
     }
 
@@ -107,6 +113,26 @@ pub trait Writer: Reader {
     /// # Errors
     /// [`StoreError`] when the medium fails; the transaction is lost then.
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError>;
+
+    /// Changes the value of a key in place; where there is none, `change` begins with an
+    /// empty one, and an empty one is removed.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the medium fails; the transaction is lost then.
+    fn change(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        change: &mut dyn FnMut(&mut Vec<u8>),
+    ) -> Result<(), StoreError> {
+        let mut value = self.get(table, key)?.unwrap_or_default();
+        change(&mut value);
+        if value.is_empty() {
+            self.remove(table, key)
+        } else {
+            self.insert(table, key, &value)
+        }
+    }
 }
 
 /// A store. One writer at a time; readers are never blocked by it.

@@ -10,8 +10,9 @@
 //! | meta | `digest` | 32 bytes, sum mod 2^256 over all entries (see [`super::state`]) |
 //! | meta | `journal` | u64 seq, u64 segment: the last record of the journal that is in this file, and the oldest segment that may hold later ones |
 //! | entries | collection, 0x00, key | an entry, see below |
-//! | dots | origin 24, seq u64 | the key of `entries` whose version this is |
-//! | feed | position u64 | 0x00 and the key of `entries` whose last change this is; or, once a later change took its place, 0x01, length of that key u16, the key, and the old record as in `entries` |
+//! | dots | origin 24, row u64 | of each seq from 32·row on: the key of `entries` in which this write has a say (see [`super::chunks`]) |
+//! | feed | row u64 | of each position from 32·row on: the key of `entries` whose last change this is |
+//! | past | position u64 | once a later change took its place: length of the key u16, the key, and the old record as in `entries` |
 //! | vector | origin 24 | pairs of u64, first and last of each range of sequence numbers |
 //!
 //! An entry is the clock u64, origin 24 and seq u64 of its greatest version, its feed
@@ -24,9 +25,10 @@
 //!   2 tally (origin 24), 3 reset (origin 24), 4 set, 5 element (origin 24, seq u64,
 //!   index u16), 6 expiry.
 //!
-//! Formats 1 (without a journal) and 2 have entries of kinds 0 and 1 only; they become
-//! format 3 when they are opened. The journal's own bytes are drawn in
-//! `journal/segment.rs`.
+//! Formats 1 (without a journal) and 2 have entries of kinds 0 and 1 only, a row for each
+//! dot (`dots`: origin 24, seq u64 → key) and one for each position of the feed (`feed`:
+//! position u64 → 0x00 and the key; or 0x01 and what `past` has now). They become format 3
+//! when they are opened. The journal's own bytes are drawn in `journal/segment.rs`.
 //!
 //! An origin is its replica (16 bytes) and its epoch (u64). A change is kept in the
 //! feed by reference while it is the live one, so that a document that is written
@@ -66,15 +68,6 @@ pub struct EntryRecord {
     pub position: u64,
 }
 
-/// A record of the feed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum FeedRecord {
-    /// The change is the live version of this key of `entries`.
-    Live(Vec<u8>),
-    /// The change was superseded; this is what it was.
-    Superseded(Vec<u8>, EntryRecord),
-}
-
 /// Encodes an origin.
 pub fn encode_origin(origin: Origin) -> [u8; 24] {
     let mut bytes = [0; 24];
@@ -94,29 +87,30 @@ pub fn decode_origin(table: Table, bytes: &[u8]) -> Result<Origin, StoreError> {
     Ok(origin)
 }
 
-/// Encodes a dot as a key of `dots`.
-pub fn encode_dot(dot: Dot) -> [u8; 32] {
+fn encode_dot(dot: Dot) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes[..24].copy_from_slice(&encode_origin(dot.origin));
     bytes[24..].copy_from_slice(&dot.seq.to_be_bytes());
     bytes
 }
 
-/// The sequence number of a key of `dots`.
+/// Encodes a row of an origin's numbers as a key of `dots`.
+pub fn encode_dots_row(origin: Origin, row: u64) -> [u8; 32] {
+    encode_dot(Dot { origin, seq: row })
+}
+
+/// Decodes a key of `dots`.
 ///
 /// # Errors
 /// [`StoreError::Damaged`].
-pub fn decode_dot(bytes: &[u8]) -> Result<Dot, StoreError> {
+pub fn decode_dots_row(bytes: &[u8]) -> Result<(Origin, u64), StoreError> {
     let mut cursor = Cursor {
         table: Table::Dots,
         rest: bytes,
     };
-    let dot = Dot {
-        origin: cursor.origin()?,
-        seq: cursor.u64()?,
-    };
+    let row = (cursor.origin()?, cursor.u64()?);
     cursor.end()?;
-    Ok(dot)
+    Ok(row)
 }
 
 /// Encodes a key as a key of `entries`.
@@ -262,47 +256,30 @@ pub fn decode_entry(bytes: &[u8]) -> Result<EntryRecord, StoreError> {
     Ok(EntryRecord { document, position })
 }
 
-/// Encodes a record of the feed.
-pub fn encode_feed(record: &FeedRecord) -> Vec<u8> {
-    match record {
-        FeedRecord::Live(key) => {
-            let mut bytes = Vec::with_capacity(1 + key.len());
-            bytes.push(0);
-            bytes.extend_from_slice(key);
-            bytes
-        }
-        FeedRecord::Superseded(key, entry) => {
-            let entry = encode_entry(entry);
-            let mut bytes = Vec::with_capacity(3 + key.len() + entry.len());
-            bytes.push(1);
-            // A key is at most 64 + 1 + 512 bytes.
-            let length = u16::try_from(key.len()).unwrap_or(u16::MAX);
-            bytes.extend_from_slice(&length.to_be_bytes());
-            bytes.extend_from_slice(key);
-            bytes.extend_from_slice(&entry);
-            bytes
-        }
-    }
+/// Encodes a change after which others came: the key of `entries`, and what it held.
+pub fn encode_past(key: &[u8], entry: &EntryRecord) -> Vec<u8> {
+    let entry = encode_entry(entry);
+    let mut bytes = Vec::with_capacity(2 + key.len() + entry.len());
+    // A key is at most 64 + 1 + 512 bytes.
+    let length = u16::try_from(key.len()).unwrap_or(u16::MAX);
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(key);
+    bytes.extend_from_slice(&entry);
+    bytes
 }
 
-/// Decodes a record of the feed.
+/// Decodes a change after which others came.
 ///
 /// # Errors
 /// [`StoreError::Damaged`].
-pub fn decode_feed(bytes: &[u8]) -> Result<FeedRecord, StoreError> {
+pub fn decode_past(bytes: &[u8]) -> Result<(Vec<u8>, EntryRecord), StoreError> {
     let mut cursor = Cursor {
-        table: Table::Feed,
+        table: Table::Past,
         rest: bytes,
     };
-    match cursor.take(1)? {
-        [0] => Ok(FeedRecord::Live(cursor.rest.to_vec())),
-        [1] => {
-            let length = usize::from(u16::from_be_bytes(cursor.array()?));
-            let key = cursor.take(length)?.to_vec();
-            Ok(FeedRecord::Superseded(key, decode_entry(cursor.rest)?))
-        }
-        _ => Err(cursor.damaged("a feed record is of an unknown kind")),
-    }
+    let length = usize::from(cursor.u16()?);
+    let key = cursor.take(length)?.to_vec();
+    Ok((key, decode_entry(cursor.rest)?))
 }
 
 /// Encodes a set of sequence numbers.

@@ -39,9 +39,11 @@ const fn definition(table: Table) -> Definition {
     TableDefinition::new(match table {
         Table::Meta => "meta",
         Table::Entries => "entries",
-        Table::Dots => "dots",
-        Table::Feed => "feed",
+        // `dots` and `feed` are those of older formats.
+        Table::Dots => "dot_rows",
+        Table::Feed => "feed_rows",
         Table::Vector => "vector",
+        Table::Past => "past",
     })
 }
 
@@ -80,7 +82,9 @@ impl RedbStorage {
             }),
             Ok(_) => {
                 let storage = Self::open_file(path, cache_bytes)?;
-                storage.check_format()?;
+                if storage.check_format()? < FORMAT {
+                    storage.upgrade()?;
+                }
                 if !had_store {
                     // The process ended between the last two steps of `create`.
                     create_marker(directory, &marker).map_err(|source| OpenError::Io {
@@ -182,9 +186,28 @@ impl RedbStorage {
         Ok(Self { path, ..storage })
     }
 
-    fn check_format(&self) -> Result<(), OpenError> {
+    fn upgrade(&self) -> Result<(), OpenError> {
+        let upgraded = self
+            .database()
+            .and_then(|database| upgrade::upgrade(&database));
+        upgraded.map_err(|source| OpenError::Store {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// The format of the file. Nothing else is taken for granted here: older formats have
+    /// other tables.
+    fn check_format(&self) -> Result<u32, OpenError> {
         let path = || self.path.clone();
-        let found = super::read(self, |reader| reader.get(Table::Meta, records::META_FORMAT));
+        let read = |database: &Database| {
+            let transaction = database.begin_read().map_err(database_error)?;
+            let meta = transaction.open_table(definition(Table::Meta));
+            let meta = meta.map_err(table_error)?;
+            let format = meta.get(records::META_FORMAT).map_err(storage_error)?;
+            Ok(format.map(|format| format.value().to_vec()))
+        };
+        let found = self.database().and_then(|database| read(&database));
         let found = found.map_err(|error| match error {
             StoreError::Database(error) => OpenError::Damaged {
                 path: path(),
@@ -202,7 +225,7 @@ impl RedbStorage {
                 found,
                 known: FORMAT,
             }),
-            Some(_) => Ok(()),
+            Some(found) => Ok(found),
             None => Err(OpenError::Damaged {
                 path: path(),
                 detail: "it has no format number".into(),
@@ -292,6 +315,7 @@ fn open_tables(database: &Database) -> Result<ReadTables, StoreError> {
         dots: open(Table::Dots)?,
         feed: open(Table::Feed)?,
         vector: open(Table::Vector)?,
+        past: open(Table::Past)?,
     })
 }
 
@@ -352,6 +376,7 @@ fn write(
             dots: open(Table::Dots)?,
             feed: open(Table::Feed)?,
             vector: open(Table::Vector)?,
+            past: open(Table::Past)?,
         };
         work(&mut tables)?
     };
@@ -371,6 +396,7 @@ struct Tables<T> {
     dots: T,
     feed: T,
     vector: T,
+    past: T,
 }
 
 impl<T> Tables<T> {
@@ -381,6 +407,7 @@ impl<T> Tables<T> {
             Table::Dots => &self.dots,
             Table::Feed => &self.feed,
             Table::Vector => &self.vector,
+            Table::Past => &self.past,
         }
     }
 
@@ -391,6 +418,7 @@ impl<T> Tables<T> {
             Table::Dots => &mut self.dots,
             Table::Feed => &mut self.feed,
             Table::Vector => &mut self.vector,
+            Table::Past => &mut self.past,
         }
     }
 }
@@ -489,3 +517,4 @@ fn database_error(error: impl std::error::Error + Send + Sync + 'static) -> Stor
 
 #[cfg(test)]
 mod tests;
+mod upgrade;

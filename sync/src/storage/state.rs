@@ -11,7 +11,8 @@
 
 use std::ops::ControlFlow;
 
-use super::records::{self, EntryRecord, FeedRecord};
+use super::chunks::{self, Chunk, row_of};
+use super::records::{self, EntryRecord};
 use super::{Reader, StoreError, Table, Writer};
 use crate::model::document::{Document, Write};
 use crate::model::{
@@ -227,18 +228,22 @@ pub fn merge(
     }
     if let Some(current) = current {
         header.digest.subtract(Digest::of(&key, &current.document));
-        for dot in merged.died {
-            writer.remove(Table::Dots, &records::encode_dot(dot))?;
+        for Dot { origin, seq } in merged.died {
+            let row = records::encode_dots_row(origin, row_of(seq));
+            writer.change(Table::Dots, &row, &mut |row| chunks::remove(row, seq))?;
         }
-        if current.position > header.feed.floor {
-            let position = current.position.to_be_bytes();
-            let superseded = records::encode_feed(&FeedRecord::Superseded(key.clone(), current));
-            writer.insert(Table::Feed, &position, &superseded)?;
+        let position = current.position;
+        if position > header.feed.floor {
+            let row = row_of(position).to_be_bytes();
+            writer.change(Table::Feed, &row, &mut |row| chunks::remove(row, position))?;
+            let past = records::encode_past(&key, &current);
+            writer.insert(Table::Past, &position.to_be_bytes(), &past)?;
         }
     }
     header.digest.add(Digest::of(&key, &document));
-    let dot = records::encode_dot(write.version.dot);
-    writer.insert(Table::Dots, &dot, &key)?;
+    let Dot { origin, seq } = write.version.dot;
+    let row = records::encode_dots_row(origin, row_of(seq));
+    writer.change(Table::Dots, &row, &mut |row| chunks::set(row, seq, &key))?;
     put_at_head(writer, header, key, document)?;
     Ok(true)
 }
@@ -254,16 +259,19 @@ fn put_at_head(
     let position = header.feed.head;
     let record = EntryRecord { document, position };
     writer.insert(Table::Entries, &key, &records::encode_entry(&record))?;
-    writer.insert(
-        Table::Feed,
-        &position.to_be_bytes(),
-        &records::encode_feed(&FeedRecord::Live(key)),
-    )?;
+    let row = row_of(position).to_be_bytes();
+    writer.change(Table::Feed, &row, &mut |row| {
+        chunks::set(row, position, &key);
+    })?;
     // One position is given, at most one is taken away: the feed's length is
     // bounded, and no single transaction has to clear a backlog.
     if position - header.feed.floor > FEED_LENGTH {
         header.feed.floor += 1;
-        writer.remove(Table::Feed, &header.feed.floor.to_be_bytes())?;
+        let floor = header.feed.floor;
+        writer.remove(Table::Past, &floor.to_be_bytes())?;
+        if row_of(floor) != row_of(floor + 1) {
+            writer.remove(Table::Feed, &row_of(floor).to_be_bytes())?;
+        }
     }
     Ok(())
 }
@@ -291,52 +299,58 @@ pub fn feed_after(
 ) -> Result<Vec<FeedItem>, StoreError> {
     let mut items = Vec::new();
     let mut weight = 0;
-    let Some(first) = after.checked_add(1) else {
-        return Ok(items);
-    };
-    if limit == 0 {
-        return Ok(items);
+    let FeedEnds { head, floor } = feed_ends(reader)?;
+    let mut position = after.saturating_add(1).max(floor + 1);
+    while position <= head && items.len() < limit && weight < bytes {
+        let row = row_of(position);
+        let live = reader.get(Table::Feed, &row.to_be_bytes())?;
+        let mut live = Chunk::new(Table::Feed, row, live.as_deref().unwrap_or_default());
+        let mut next = live.next().transpose()?;
+        // All positions of this row, whether they are the last of their key or not.
+        while position <= head && row_of(position) == row && items.len() < limit && weight < bytes {
+            while next.is_some_and(|(live, _)| live < position) {
+                next = live.next().transpose()?;
+            }
+            let key = next.filter(|(live, _)| *live == position);
+            let item = feed_item(reader, position, key.map(|(_, key)| key), now_ms)?;
+            weight += item.change.weight();
+            items.push(item);
+            position += 1;
+        }
     }
-    each(
-        reader,
-        Table::Feed,
-        &first.to_be_bytes(),
-        None,
-        |position, record| {
-            let damaged = |detail| StoreError::Damaged {
-                table: Table::Feed,
-                detail,
-            };
-            let position = position
-                .try_into()
-                .map_err(|_| damaged("a position has the wrong length"))?;
-            let (key, document) = match records::decode_feed(record)? {
-                FeedRecord::Superseded(key, record) => (key, record.document),
-                FeedRecord::Live(key) => {
-                    let record = reader.get(Table::Entries, &key)?;
-                    let record =
-                        record.ok_or(damaged("a position names a key that is not there"))?;
-                    (key, records::decode_entry(&record)?.document)
-                }
-            };
-            let change = Change {
-                key: records::decode_key(&key)?,
-                entry: Entry::of(&document, now_ms)
-                    .ok_or(damaged("a position names a key without a version"))?,
-            };
-            weight += change.weight();
-            items.push(FeedItem {
-                position: u64::from_be_bytes(position),
-                change,
-            });
-            Ok(if items.len() < limit && weight < bytes {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            })
-        },
-    )?;
     Ok(items)
+}
+
+/// The change at a position: that of a key whose last it is, or one of the past.
+fn feed_item(
+    reader: &dyn Reader,
+    position: u64,
+    last_of: Option<&[u8]>,
+    now_ms: u64,
+) -> Result<FeedItem, StoreError> {
+    let damaged = |detail| StoreError::Damaged {
+        table: Table::Feed,
+        detail,
+    };
+    let (key, record) = match last_of {
+        Some(key) => {
+            let record = reader.get(Table::Entries, key)?;
+            let record = record.ok_or(damaged("a position names a key that is not there"))?;
+            (records::decode_key(key)?, records::decode_entry(&record)?)
+        }
+        None => {
+            let past = reader.get(Table::Past, &position.to_be_bytes())?;
+            let past = past.ok_or(damaged("a position is missing"))?;
+            let (key, record) = records::decode_past(&past)?;
+            (records::decode_key(&key)?, record)
+        }
+    };
+    let entry = Entry::of(&record.document, now_ms);
+    let entry = entry.ok_or(damaged("a position names a key without a version"))?;
+    Ok(FeedItem {
+        position,
+        change: Change { key, entry },
+    })
 }
 
 /// The live writes of one origin within a range of sequence numbers, ascending, each with
@@ -350,32 +364,36 @@ pub fn live_writes(
     range: SeqRange,
     take: &mut dyn FnMut(Seq, Delta) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
-    let from = records::encode_dot(Dot {
-        origin,
-        seq: range.first,
-    });
     let damaged = |detail| StoreError::Damaged {
         table: Table::Dots,
         detail,
     };
-    each(reader, Table::Dots, &from, None, |dot, key| {
-        let dot = records::decode_dot(dot)?;
-        if dot.origin != origin || dot.seq > range.last {
+    let from = records::encode_dots_row(origin, row_of(range.first));
+    each(reader, Table::Dots, &from, None, |row, bytes| {
+        let (found, row) = records::decode_dots_row(row)?;
+        if found != origin || row > row_of(range.last) {
             return Ok(ControlFlow::Break(()));
         }
-        let record = reader.get(Table::Entries, key)?;
-        let record = record.ok_or(damaged("a dot names a key that is not there"))?;
-        let document = records::decode_entry(&record)?.document;
-        let write = document
-            .into_write(dot)
-            .ok_or(damaged("a dot names a key that has nothing of it"))?;
-        Ok(take(
-            dot.seq,
-            Delta {
-                key: records::decode_key(key)?,
-                write,
-            },
-        ))
+        for item in Chunk::new(Table::Dots, row, bytes) {
+            let (seq, key) = item?;
+            if seq < range.first {
+                continue;
+            }
+            if seq > range.last {
+                break;
+            }
+            let record = reader.get(Table::Entries, key)?;
+            let record = record.ok_or(damaged("a dot names a key that is not there"))?;
+            let document = records::decode_entry(&record)?.document;
+            let write = document
+                .into_write(Dot { origin, seq })
+                .ok_or(damaged("a dot names a key that has nothing of it"))?;
+            let key = records::decode_key(key)?;
+            if take(seq, Delta { key, write }).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     })
 }
 

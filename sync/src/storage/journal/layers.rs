@@ -32,6 +32,24 @@ impl Batch {
         }
     }
 
+    /// Changes in place the value of a row that was set here; whether it was.
+    pub(super) fn change(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        change: &mut dyn FnMut(&mut Vec<u8>),
+    ) -> bool {
+        let Some(row) = self.tables[table.index()].get_mut(key) else {
+            return false;
+        };
+        let mut value = row.take().unwrap_or_default();
+        self.bytes -= value.len();
+        change(&mut value);
+        self.bytes += value.len();
+        *row = Some(value).filter(|value| !value.is_empty());
+        true
+    }
+
     /// Takes in later changes.
     pub(super) fn absorb(&mut self, later: Batch) {
         for (table, rows) in Table::ALL.into_iter().zip(later.tables) {

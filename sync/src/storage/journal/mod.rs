@@ -46,7 +46,7 @@ use self::checkpoint::Checkpoints;
 use self::layers::{Batch, View};
 use self::log::Log;
 use self::medium::{Directory, Medium};
-use super::records::{self, FORMAT};
+use super::records;
 use super::{
     Finish, MemoryStorage, OpenError, Reader, RedbStorage, Storage, StoreError, Table, Visit,
     Writer,
@@ -132,7 +132,6 @@ impl JournaledStorage {
                 oldest: log.id(),
             };
             let begin = |writer: &mut dyn Writer| {
-                writer.insert(Table::Meta, records::META_FORMAT, &FORMAT.to_be_bytes())?;
                 set_applied(writer, &begun)?;
                 Ok(Finish::Commit)
             };
@@ -347,6 +346,21 @@ impl Writer for Transaction<'_> {
 
     fn remove(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
         self.changes.set(table, key.to_vec(), None);
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        change: &mut dyn FnMut(&mut Vec<u8>),
+    ) -> Result<(), StoreError> {
+        if !self.changes.change(table, key, change) {
+            let mut value = self.get(table, key)?.unwrap_or_default();
+            change(&mut value);
+            let value = Some(value).filter(|value| !value.is_empty());
+            self.changes.set(table, key.to_vec(), value);
+        }
         Ok(())
     }
 }

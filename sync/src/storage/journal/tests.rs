@@ -498,7 +498,7 @@ fn a_store_of_the_first_format_is_opened_and_kept_whole() {
             assert_eq!(state::vector(reader)?.iter().count(), 2);
             assert_eq!(
                 reader.get(Table::Meta, records::META_FORMAT)?,
-                Some(FORMAT.to_be_bytes().to_vec())
+                Some(records::FORMAT.to_be_bytes().to_vec())
             );
             Ok(())
         })

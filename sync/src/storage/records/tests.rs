@@ -67,20 +67,19 @@ proptest! {
         prop_assert_eq!(decode_entry(&encode_entry(&entry)).unwrap(), entry.clone());
         let key = Key::new(Collection::new("users").unwrap(), &name).unwrap();
         prop_assert_eq!(decode_key(&encode_key(&key)).unwrap(), key.clone());
-        for record in [FeedRecord::Live(encode_key(&key)), FeedRecord::Superseded(encode_key(&key), entry.clone())] {
-            prop_assert_eq!(decode_feed(&encode_feed(&record)).unwrap(), record);
-        }
-        let dot = entry.document.version().unwrap().dot;
-        prop_assert_eq!(decode_dot(&encode_dot(dot)).unwrap(), dot);
+        let past = encode_past(&encode_key(&key), &entry);
+        prop_assert_eq!(decode_past(&past).unwrap(), (encode_key(&key), entry.clone()));
+        let Dot { origin, seq } = entry.document.version().unwrap().dot;
+        prop_assert_eq!(decode_dots_row(&encode_dots_row(origin, seq)).unwrap(), (origin, seq));
     }
 
     #[test]
     fn any_bytes_decode_or_are_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..96)) {
         let _ = decode_entry(&bytes);
-        let _ = decode_feed(&bytes);
+        let _ = decode_past(&bytes);
         let _ = decode_set(&bytes);
         let _ = decode_key(&bytes);
-        let _ = decode_dot(&bytes);
+        let _ = decode_dots_row(&bytes);
         let _ = decode_origin(Table::Meta, &bytes);
     }
 

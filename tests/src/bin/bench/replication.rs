@@ -4,7 +4,7 @@
 //! one document after the other: when is it acknowledged, and when has a watch
 //! on each other node told of it? Then 64 writers write as fast as they can:
 //! how many writes a second, and what processor time of the whole cluster does
-//! one cost? A round counts only if every acknowledged write was seen on every
+//! one cost? Then the same with the writers spread over all nodes. A round counts only if every acknowledged write was seen on every
 //! other node.
 
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use basic_tests::harness::load::quantile;
-use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::agents::Agents;
@@ -67,12 +66,29 @@ const COLUMNS: &[Column] = &[
         unit: Unit::Microseconds,
         summary: Summary::Median,
     },
+    Column {
+        key: "writes_per_second_on_all",
+        heading: "on all nodes",
+        unit: Unit::PerSecond,
+        summary: Summary::Median,
+    },
+    Column {
+        key: "processor_us_per_write_on_all",
+        heading: "CPU/write",
+        unit: Unit::Microseconds,
+        summary: Summary::Median,
+    },
 ];
 
 /// A cluster that replicates documents.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Writes a document on the first node; returns when it is acknowledged.
-    fn put(&self, key: &str, value: &Value) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Writes a document on a node, counted from 0; returns when it is acknowledged.
+    fn put(
+        &self,
+        node: usize,
+        key: &str,
+        document: String,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// A watch on every other node, each from now on.
     fn watches(&self) -> impl Future<Output = anyhow::Result<Vec<Watch>>> + Send;
     /// Processor time of all processes of the cluster.
@@ -85,7 +101,7 @@ pub(crate) async fn run(
     nodes: u16,
     workspace: &Workspace,
 ) -> anyhow::Result<Table> {
-    let effort = Effort::of(arguments);
+    let effort = Effort::of(arguments, nodes);
     let rounds = arguments.rounds(5, 1);
     let mut ours = match arguments.wants_ours() {
         true => Some(Figures::new(OURS, Agents::version()?)),
@@ -115,8 +131,8 @@ pub(crate) async fn run(
     Ok(Table {
         bench: "replication",
         work: format!(
-            "{nodes} nodes on loopback, values of {VALUE_BYTES} bytes, written on one node over \
-             HTTP and JSON, watched on all others"
+            "{nodes} nodes on loopback, values of {VALUE_BYTES} bytes, written over HTTP and \
+             JSON on one node, and last on all, watched on all but the first"
         ),
         nodes,
         columns: COLUMNS,
@@ -132,23 +148,33 @@ pub(crate) async fn run(
     })
 }
 
+/// What many writers came to.
+struct ManyWriters {
+    per_second: f64,
+    processor_us: f64,
+}
+
 /// How much a round does.
 #[derive(Clone, Copy)]
 struct Effort {
+    nodes: u64,
     warm_up: u64,
     single: u64,
     many: Duration,
 }
 
 impl Effort {
-    fn of(arguments: &Arguments) -> Effort {
+    fn of(arguments: &Arguments, nodes: u16) -> Effort {
+        let nodes = u64::from(nodes);
         match arguments.quick {
             true => Effort {
+                nodes,
                 warm_up: 50,
                 single: 300,
                 many: Duration::from_secs(2),
             },
             false => Effort {
+                nodes,
                 warm_up: 200,
                 single: 2000,
                 many: Duration::from_secs(8),
@@ -164,22 +190,43 @@ impl Effort {
             write_one_by_one("s", self.single, &store, &sightings).await?;
 
         let store = Arc::new(store);
-        let processor_before = store.processor_time()?;
-        let start = Instant::now();
-        let writes = write_at_once(&store, self.many).await?;
-        let elapsed = start.elapsed();
-        for number in 0..writes {
-            sightings.wait_for(&key("m", number)).await?;
-        }
-        let processor = store.processor_time()?.saturating_sub(processor_before);
+        let one = self.many_writers(&store, &sightings, "m", 1).await?;
+        let all = self
+            .many_writers(&store, &sightings, "a", self.nodes)
+            .await?;
         Ok(vec![
             milliseconds(quantile(&acknowledged, 0.5)),
             milliseconds(quantile(&acknowledged, 0.99)),
             milliseconds(quantile(&visible, 0.5)),
             milliseconds(quantile(&visible, 0.99)),
-            writes as f64 / elapsed.as_secs_f64(),
-            microseconds(processor) / writes.max(1) as f64,
+            one.per_second,
+            one.processor_us,
+            all.per_second,
+            all.processor_us,
         ])
+    }
+
+    /// Writes with many writers, each on one of the first `nodes` nodes, and waits until
+    /// all of it is seen.
+    async fn many_writers(
+        &self,
+        store: &Arc<impl Store>,
+        sightings: &Sightings,
+        prefix: &'static str,
+        nodes: u64,
+    ) -> anyhow::Result<ManyWriters> {
+        let processor_before = store.processor_time()?;
+        let start = Instant::now();
+        let writes = write_at_once(store, prefix, nodes, self.many).await?;
+        let elapsed = start.elapsed();
+        for number in 0..writes {
+            sightings.wait_for(&key(prefix, number)).await?;
+        }
+        let processor = store.processor_time()?.saturating_sub(processor_before);
+        Ok(ManyWriters {
+            per_second: writes as f64 / elapsed.as_secs_f64(),
+            processor_us: microseconds(processor) / writes.max(1) as f64,
+        })
     }
 }
 
@@ -196,7 +243,7 @@ async fn write_one_by_one(
     for number in 0..count {
         let key = key(prefix, number);
         let start = Instant::now();
-        store.put(&key, &value(number)).await?;
+        store.put(0, &key, value(number)).await?;
         acknowledged.push(start.elapsed());
         let seen = sightings.wait_for(&key).await?;
         visible.push(seen.saturating_duration_since(start));
@@ -208,11 +255,17 @@ async fn write_one_by_one(
 
 /// Writes with many writers until the time is up. Returns how many documents
 /// were acknowledged: keys 0 to that number, each once.
-async fn write_at_once(store: &Arc<impl Store>, duration: Duration) -> anyhow::Result<u64> {
+async fn write_at_once(
+    store: &Arc<impl Store>,
+    prefix: &'static str,
+    nodes: u64,
+    duration: Duration,
+) -> anyhow::Result<u64> {
     let start = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
-    for _ in 0..WRITERS {
+    for writer in 0..WRITERS {
+        let node = usize::try_from(writer % nodes)?;
         let (store, next) = (store.clone(), next.clone());
         writers.spawn(async move {
             let mut written = 0_u64;
@@ -221,7 +274,7 @@ async fn write_at_once(store: &Arc<impl Store>, duration: Duration) -> anyhow::R
                 if number >= WRITES_MAX {
                     break;
                 }
-                store.put(&key("m", number), &value(number)).await?;
+                store.put(node, &key(prefix, number), value(number)).await?;
                 written += 1;
             }
             anyhow::Ok(written)
@@ -239,11 +292,11 @@ fn key(prefix: &str, number: u64) -> String {
 }
 
 /// A JSON document of [`VALUE_BYTES`] bytes, different for each number.
-fn value(number: u64) -> Value {
-    let frame = json!({"number": format!("{number:08}"), "text": ""})
-        .to_string()
-        .len();
-    json!({"number": format!("{number:08}"), "text": "x".repeat(VALUE_BYTES - frame)})
+fn value(number: u64) -> String {
+    const FRAME_BYTES: usize = r#"{"number":"00000000","text":""}"#.len();
+    let text = &[b'x'; VALUE_BYTES - FRAME_BYTES];
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    format!(r#"{{"number":"{number:08}","text":"{text}"}}"#)
 }
 
 #[cfg(test)]
@@ -252,8 +305,10 @@ mod tests {
 
     #[test]
     fn every_value_has_the_size_that_is_claimed_and_differs_from_the_next() {
-        assert_eq!(value(0).to_string().len(), VALUE_BYTES);
-        assert_eq!(value(WRITES_MAX).to_string().len(), VALUE_BYTES);
+        for number in [0, WRITES_MAX] {
+            assert_eq!(value(number).len(), VALUE_BYTES);
+            serde_json::from_str::<serde_json::Value>(&value(number)).unwrap();
+        }
         assert_ne!(value(1), value(2));
     }
 }

@@ -15,6 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use basic_tests::harness::http::Client;
 use basic_tests::harness::wait::wait_until;
 use http::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::lines::Lines;
@@ -98,13 +99,15 @@ impl Etcd {
 }
 
 impl Store for Etcd {
-    async fn put(&self, key: &str, value: &Value) -> anyhow::Result<()> {
-        let url = format!("http://{}/v3/kv/put", self.addresses[0]);
-        let put = json!({
-            "key": BASE64_STANDARD.encode(key),
-            "value": BASE64_STANDARD.encode(value.to_string()),
-        });
-        let answer = self.client.post_json(&url, &put).await?;
+    async fn put(&self, node: usize, key: &str, document: String) -> anyhow::Result<()> {
+        let address = self.addresses.get(node).context("there is no such node")?;
+        let url = format!("http://{address}/v3/kv/put");
+        let put = format!(
+            r#"{{"key":"{}","value":"{}"}}"#,
+            BASE64_STANDARD.encode(key),
+            BASE64_STANDARD.encode(document),
+        );
+        let answer = self.client.call(Method::POST, &url, put.into()).await?;
         anyhow::ensure!(
             answer.status == 200,
             "etcd answered {}: {}",
@@ -140,17 +143,26 @@ impl Store for Etcd {
 
 /// The keys in one line of a watch.
 fn keys(line: &[u8]) -> anyhow::Result<Vec<String>> {
-    let mut document: Value = serde_json::from_slice(line)?;
-    let Value::Array(events) = document["result"]["events"].take() else {
-        return Ok(Vec::new());
-    };
-    let key = |event: &Value| {
-        let encoded = event["kv"]["key"]
-            .as_str()
-            .context("an event without a key")?;
-        Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?)
-    };
-    events.iter().map(key).collect()
+    #[derive(Deserialize)]
+    struct Line {
+        result: Answer,
+    }
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        events: Vec<Event>,
+    }
+    #[derive(Deserialize)]
+    struct Event {
+        kv: Pair,
+    }
+    #[derive(Deserialize)]
+    struct Pair {
+        key: String,
+    }
+    let line: Line = serde_json::from_slice(line)?;
+    let key = |event: &Event| Ok(String::from_utf8(BASE64_STANDARD.decode(&event.kv.key)?)?);
+    line.result.events.iter().map(key).collect()
 }
 
 #[cfg(test)]
