@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -9,8 +10,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use basic_sync::model::Collection;
-use basic_sync::net::{Cursor, Watch, WatchError};
+use basic_sync::net::{Cursor, Seen, Watch, WatchError};
 use basic_sync::storage::state::FeedItem;
+use bytes::BytesMut;
 use futures_util::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -94,44 +96,57 @@ pub(super) async fn watch(
 fn events(watch: Watch) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let first = format!(": watching\nid: {}\n\n", watch.cursor());
     let changes = stream::unfold(watch, |mut watch| async move {
-        // What came meanwhile leaves in one piece.
-        let text = match timeout(KEEP_ALIVE, watch.next_ready()).await {
-            Ok(items) => text(&items.ok()?, watch.cursor()),
-            Err(_) => ":\n\n".to_owned(),
+        let sent = match timeout(KEEP_ALIVE, watch.next_ready()).await {
+            // What came meanwhile leaves in one piece.
+            Ok(seen) => events_of(&seen.ok()?, watch.cursor()),
+            // A client that comes back need not go through what did not concern it.
+            Err(_) => Bytes::from(format!(":\nid: {}\n\n", watch.cursor())),
         };
-        Some((Ok(Bytes::from(text)), watch))
+        Some((Ok(sent), watch))
     });
     stream::iter([Ok(Bytes::from(first))]).chain(changes)
 }
 
-fn text(items: &[FeedItem], cursor: Cursor) -> String {
-    let mut text = String::new();
-    for FeedItem { position, change } in items {
-        let basic_sync::model::Change { key, entry } = change;
-        // A watch of all collections passes over those that are not shown.
-        if data::readable(key.collection().as_str()).is_err() {
-            continue;
+fn events_of(seen: &[Arc<Seen>], cursor: Cursor) -> Bytes {
+    // A watch of all collections passes over those that are not shown.
+    let shown = seen.iter().filter(|seen| {
+        let collection = seen.item.change.key.collection();
+        data::readable(collection.as_str()).is_ok()
+    });
+    let mut texts = shown.map(|seen| seen.text(|item| event(item, cursor)));
+    let first = texts.next().cloned().unwrap_or_default();
+    let mut all = BytesMut::new();
+    for text in texts {
+        if all.is_empty() {
+            all.extend_from_slice(&first);
         }
-        let change = Change {
-            collection: key.collection().as_str(),
-            key: key.name(),
-            version: entry.revision.to_string(),
-            op: if entry.is_tombstone() {
-                "delete"
-            } else {
-                "put"
-            },
-            value: entry.value.as_deref().and_then(data::raw),
-        };
-        let id = Cursor {
-            position: *position,
-            ..cursor
-        };
-        // Text and a document that was checked before: it can always be written.
-        let data = serde_json::to_string(&change).unwrap_or_default();
-        push_event(&mut text, &id, &data);
+        all.extend_from_slice(text);
     }
-    text
+    if all.is_empty() { first } else { all.freeze() }
+}
+
+fn event(item: &FeedItem, cursor: Cursor) -> Bytes {
+    let basic_sync::model::Change { key, entry } = &item.change;
+    let change = Change {
+        collection: key.collection().as_str(),
+        key: key.name(),
+        version: entry.revision.to_string(),
+        op: if entry.is_tombstone() {
+            "delete"
+        } else {
+            "put"
+        },
+        value: entry.value.as_deref().and_then(data::raw),
+    };
+    let id = Cursor {
+        position: item.position,
+        ..cursor
+    };
+    // Text and a document that was checked before: it can always be written.
+    let data = serde_json::to_string(&change).unwrap_or_default();
+    let mut text = String::with_capacity(data.len() + 96);
+    push_event(&mut text, &id, &data);
+    text.into()
 }
 
 /// An event as the HTML standard draws it (9.2.6). A line of data ends where a document

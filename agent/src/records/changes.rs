@@ -1,13 +1,13 @@
 //! Signals that a collection of records has changed.
 //!
-//! One task reads the store's feed for all who wait, so that a busy store is read once for them and not once each. A
-//! signal carries no data: whoever waits reads the records again, and several changes may come as one signal.
+//! One watch for each collection serves all who wait. A signal carries no data: whoever waits reads the records again, and several changes may come as one signal.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use basic_sync::model::Collection;
 use basic_sync::net::{Handle, WatchError};
-use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::warn;
@@ -16,10 +16,6 @@ use super::System;
 
 /// Pause before the feed is read again after the store has failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
-
-/// Pause between two looks at the feed. A decision that is noticed a blink later does no harm; a look for each commit of a
-/// busy store would cost its clients.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Wakes whenever a collection has changed.
 #[derive(Debug)]
@@ -73,13 +69,25 @@ impl Signals {
 /// Signals changes for as long as the replica runs. Begins with a signal for every collection, because what has
 /// changed before the first look at the feed is not known; so it does after a gap in the feed.
 pub(super) async fn signal(replica: Handle, signals: Arc<Signals>) {
+    let following = System::ALL.map(|system| follow_always(&replica, system, &signals));
+    join_all(following).await;
+}
+
+async fn follow_always(replica: &Handle, system: System, signals: &Signals) {
+    let Ok(collection) = Collection::new(system.name()) else {
+        return;
+    };
     loop {
-        let watching = replica.watch(None, "", None);
-        System::ALL
-            .into_iter()
-            .for_each(|system| signals.send(system));
+        let watching = replica.watch(Some(collection.clone()), "", None);
+        signals.send(system);
         let ended = match watching {
-            Ok(watch) => follow(watch, &signals).await,
+            Ok(mut watch) => loop {
+                // What came together is signalled once.
+                match watch.next_ready().await {
+                    Ok(_) => signals.send(system),
+                    Err(error) => break error,
+                }
+            },
             Err(error) => error,
         };
         match ended {
@@ -90,31 +98,5 @@ pub(super) async fn signal(replica: Handle, signals: Arc<Signals>) {
             }
             WatchError::Stopped => std::future::pending::<()>().await,
         }
-    }
-}
-
-async fn follow(mut watch: basic_sync::net::Watch, signals: &Signals) -> WatchError {
-    loop {
-        let mut changed = [false; System::ALL.len()];
-        let mut next = Some(watch.next().await);
-        // What came in one commit is signalled once.
-        while let Some(read) = next {
-            let item = match read {
-                Ok(item) => item,
-                Err(error) => return error,
-            };
-            let collection = item.change.key.collection().as_str();
-            let found = System::ALL.iter().position(|one| one.name() == collection);
-            if let Some(flag) = found.and_then(|index| changed.get_mut(index)) {
-                *flag = true;
-            }
-            next = watch.next().now_or_never();
-        }
-        for (system, changed) in System::ALL.into_iter().zip(changed) {
-            if changed {
-                signals.send(system);
-            }
-        }
-        sleep(LOOK_PAUSE).await;
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::hub::EndHub;
 use super::links::Links;
 use super::ring::Ring;
 use crate::codec;
@@ -67,7 +68,7 @@ pub(super) struct Driver {
     pub(super) links: Arc<Links>,
     pub(super) ring: Arc<Ring>,
     pub(super) status: watch::Sender<Arc<Status>>,
-    pub(super) feed_head: watch::Sender<u64>,
+    pub(super) hub: EndHub,
     pub(super) began: Instant,
 }
 
@@ -179,10 +180,10 @@ impl Driver {
                 if !batch.writes.is_empty() && std::mem::take(&mut turn.failing) {
                     info!("the store works again; writes are accepted");
                 }
-                self.feed_head.send_if_modified(|head| {
-                    let now = self.replica.feed().head;
-                    std::mem::replace(head, now) != now
-                });
+                let changes = self.replica.take_changes(now);
+                if !changes.is_empty() {
+                    self.hub.0.tell(changes, self.replica.feed().head);
+                }
                 for output in outputs {
                     self.output(turn, output);
                 }

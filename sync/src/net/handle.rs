@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::driver::{Command, Driver};
+use super::hub::{EndHub, Hub};
 use super::incoming::{Greeting, Incoming};
 use super::links::{LinkStatus, Links, Peer};
 use super::ring::Ring;
@@ -120,7 +121,7 @@ pub fn start(
 
     let (commands, commands_taken) = mpsc::channel(options.commands_max);
     let (status, status_seen) = watch::channel(Arc::new(replica.status()));
-    let (feed_head, feed_head_seen) = watch::channel(replica.feed().head);
+    let hub = Hub::new(replica.feed().head);
     let ring = Ring::new(options.ring_bytes_max);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -145,7 +146,7 @@ pub fn start(
         links: links.clone(),
         ring,
         status,
-        feed_head,
+        hub: EndHub(hub.clone()),
         began,
     };
     let connections = runtime.handle().clone();
@@ -168,7 +169,7 @@ pub fn start(
         incoming,
         connections,
         status: status_seen,
-        feed_head: feed_head_seen,
+        hub,
         sealed: Arc::new(AtomicBool::new(false)),
         held_back: Arc::default(),
     })
@@ -186,7 +187,7 @@ pub struct Handle {
     /// The runtime of the replica's thread.
     connections: tokio::runtime::Handle,
     status: watch::Receiver<Arc<Status>>,
-    feed_head: watch::Receiver<u64>,
+    hub: Arc<Hub>,
     sealed: Arc<AtomicBool>,
     /// Why no writes are taken for the time being.
     held_back: Arc<RwLock<Option<Arc<str>>>>,
@@ -284,10 +285,9 @@ impl Handle {
         if cursor.replica != replica || !(ends.floor..=ends.head).contains(&cursor.position) {
             return Err(WatchError::Gone);
         }
-        let head = self.feed_head.clone();
         Ok(Watch::begin(
             self.storage.clone(),
-            head,
+            self.hub.clone(),
             cursor,
             collection,
             prefix.to_owned(),

@@ -10,6 +10,7 @@
 //!   the live lane from the ring and a queue, the bulk lane (chunks of pulls) over a
 //!   connection of its own, so that catching up never stands in the way of the rest.
 //! - `incoming`: one task a connection that greets and reads.
+//! - `hub`: tells watchers that have caught up of what concerns them.
 //! - `ring`: encoded pushes, once for all peers, with a cursor for each. There is no
 //!   queue for each peer to grow; who falls off the ring pulls from the disk.
 //!
@@ -18,11 +19,12 @@
 //!
 //! Bounds: commands in the driver's queue ([`Options::commands_max`]), bytes of
 //! messages and writes not yet committed ([`Options::pending_bytes_max`]; readers and
-//! callers wait), bytes in the ring, messages queued for a peer (beyond it they are
+//! callers wait), bytes in the ring, changes in the mailbox of a watcher, messages queued for a peer (beyond it they are
 //! dropped; vectors and pulls make good for them), one frame in memory a connection.
 
 mod driver;
 mod handle;
+mod hub;
 mod incoming;
 mod links;
 mod ring;
@@ -36,6 +38,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use handle::{Handle, Options, ReadError, StartError, WriteError, start};
+pub use hub::Seen;
 pub use links::{LinkStatus, Peer};
 pub use watch::{Cursor, ParseCursorError, Watch, WatchError};
 

@@ -121,7 +121,7 @@ async fn shows(node: &Node, name: &str, value: &Bytes) {
         .unwrap();
     let seen = async {
         loop {
-            let change = watch.next().await.unwrap().change;
+            let change = watch.next().await.unwrap().item.change.clone();
             if change.key.name() == name && change.entry.value.as_ref() == Some(value) {
                 return;
             }
@@ -210,14 +210,14 @@ async fn a_watch_resumes_from_its_cursor_and_sees_each_change_once() {
             .unwrap();
     }
     assert_eq!(
-        watch.next().await.unwrap().change.entry.value,
+        watch.next().await.unwrap().item.change.entry.value,
         Some("0".into())
     );
     let cursor = watch.cursor().to_string().parse().unwrap();
     let mut resumed = nodes[0].handle.watch(None, "", Some(cursor)).unwrap();
     for expected in ["1", "2"] {
         assert_eq!(
-            resumed.next().await.unwrap().change.entry.value,
+            resumed.next().await.unwrap().item.change.entry.value,
             Some(expected.into())
         );
     }
@@ -244,6 +244,54 @@ async fn a_watch_resumes_from_its_cursor_and_sees_each_change_once() {
         nodes[0].handle.watch(None, "", Some(future)),
         Err(WatchError::Gone)
     ));
+}
+
+/// More than a mailbox holds comes while nobody reads, and more while it is read.
+#[tokio::test]
+async fn a_slow_watcher_goes_on_from_the_store_and_misses_nothing() {
+    const WRITES: usize = 1500;
+    let nodes = cluster(1).await;
+    let users = Collection::new("users").unwrap();
+    let mut watch = nodes[0].handle.watch(Some(users), "k", None).unwrap();
+    // It is live from here on.
+    write(&nodes[0], put("k", "0")).await.unwrap();
+    watch.next().await.unwrap();
+    let writing = async {
+        for number in 0..WRITES {
+            write(&nodes[0], put(&format!("k{number}"), "1"))
+                .await
+                .unwrap();
+            write(&nodes[0], put(&format!("other{number}"), "1"))
+                .await
+                .unwrap();
+        }
+    };
+    let reading = async {
+        // Half of them come before the first is read.
+        let half = nodes[0]
+            .handle
+            .status()
+            .wait_for(|status| status.feed.head >= WRITES as u64)
+            .await
+            .is_ok();
+        assert!(half);
+        for number in 0..WRITES {
+            let seen = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+            assert_eq!(seen.item.change.key.name(), format!("k{number}"));
+        }
+    };
+    tokio::join!(writing, reading);
+    let head = nodes[0].handle.first_cursor().unwrap().position + 2 * WRITES as u64 + 1;
+    assert!(
+        timeout(Duration::from_millis(50), watch.next())
+            .await
+            .is_err()
+    );
+    assert_eq!(
+        watch.cursor().position,
+        head,
+        "it moves on with what does not concern it"
+    );
 }
 
 #[tokio::test]

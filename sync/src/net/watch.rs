@@ -1,8 +1,8 @@
 //! Watching: each change once, in the order in which this replica took it in.
 //!
-//! A watcher reads the store's feed from its cursor on and then waits for the next
-//! commit. Nothing is queued for it: a slow watcher reads later, and one that has
-//! fallen behind the end of the feed is told so.
+//! A watcher reads the store's feed from its cursor on. Once it has come to its end it is
+//! told of each commit ([`super::hub`]), until it is too slow for that: then it reads on.
+//! One that has fallen behind what the feed keeps is told so.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,11 +10,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::sync::watch;
 
+use super::hub::{Filter, Found, Hub, Seen, Subscription};
 use super::wall_ms;
 use crate::model::{Collection, ReplicaId};
-use crate::storage::state::{self, FeedItem};
+use crate::storage::state;
 use crate::storage::{self, Storage, StoreError};
 
 /// Changes read from the store at once, ...
@@ -75,75 +75,127 @@ pub enum WatchError {
 /// A watcher's place in the feed.
 pub struct Watch {
     storage: Arc<dyn Storage>,
-    head: watch::Receiver<u64>,
+    hub: Arc<Hub>,
+    filter: Filter,
     cursor: Cursor,
-    collection: Option<Collection>,
-    prefix: String,
-    ready: VecDeque<FeedItem>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Reading the store's feed.
+    CatchingUp {
+        /// Read and not yet returned.
+        ready: VecDeque<Arc<Seen>>,
+        /// Up to where it has been read.
+        read_to: u64,
+    },
+    /// Told of each change as it comes.
+    Live(Subscription),
+}
+
+impl Stage {
+    fn after(position: u64) -> Self {
+        Self::CatchingUp {
+            ready: VecDeque::new(),
+            read_to: position,
+        }
+    }
 }
 
 impl Watch {
     pub(super) fn begin(
         storage: Arc<dyn Storage>,
-        head: watch::Receiver<u64>,
+        hub: Arc<Hub>,
         cursor: Cursor,
         collection: Option<Collection>,
         prefix: String,
     ) -> Self {
         Self {
             storage,
-            head,
+            hub,
+            filter: Filter { collection, prefix },
             cursor,
-            collection,
-            prefix,
-            ready: VecDeque::new(),
+            stage: Stage::after(cursor.position),
         }
     }
 
     /// Where the watcher is: all changes up to here were returned, or did not fit
-    /// its filter.
+    /// its filter. While nothing that fits comes, it moves on with the feed.
     pub fn cursor(&self) -> Cursor {
-        match self.ready.front() {
-            Some(next) => Cursor {
-                position: next.position.saturating_sub(1),
-                ..self.cursor
-            },
-            None => self.cursor,
-        }
+        self.cursor
     }
 
     /// Waits for the next change. Can be dropped and called again without a loss.
     ///
     /// # Errors
     /// [`WatchError`]: the watch has ended.
-    pub async fn next(&mut self) -> Result<FeedItem, WatchError> {
+    pub async fn next(&mut self) -> Result<Arc<Seen>, WatchError> {
         loop {
-            if let Some(item) = self.ready.pop_front() {
-                return Ok(item);
+            match self.try_next()? {
+                Some(seen) => return Ok(seen),
+                None => {
+                    if let Stage::Live(subscription) = &self.stage {
+                        subscription.filled().await;
+                    }
+                    // A long stretch of changes that do not fit must not hold up others.
+                    tokio::task::yield_now().await;
+                }
             }
-            self.head.borrow_and_update();
-            if !self.read()? {
-                self.head.changed().await.map_err(|_| WatchError::Stopped)?;
-            }
-            // A long stretch of changes that do not fit must not hold up others.
-            tokio::task::yield_now().await;
         }
     }
 
-    /// Waits for the next change and takes those that are there by then, at most
-    /// [`READ_AHEAD`]. Can be dropped and called again without a loss.
+    /// Waits for the next change and takes those that are there by then, up to a
+    /// reasonable number. Can be dropped and called again without a loss.
     ///
     /// # Errors
     /// As [`Watch::next`].
-    pub async fn next_ready(&mut self) -> Result<Vec<FeedItem>, WatchError> {
-        let first = self.next().await?;
-        let rest = self.ready.drain(..);
-        Ok(std::iter::once(first).chain(rest).collect())
+    pub async fn next_ready(&mut self) -> Result<Vec<Arc<Seen>>, WatchError> {
+        let mut all = vec![self.next().await?];
+        let mut bytes = 0;
+        while all.len() < READ_AHEAD && bytes < READ_AHEAD_BYTES {
+            // An error comes again with the next call.
+            let Ok(Some(seen)) = self.try_next() else {
+                break;
+            };
+            bytes += seen.item.change.weight();
+            all.push(seen);
+        }
+        Ok(all)
     }
 
-    /// Reads ahead; whether there was anything.
-    fn read(&mut self) -> Result<bool, WatchError> {
-        let position = self.cursor.position;
+    /// The next change if it is at hand; without one, the stage may have changed.
+    fn try_next(&mut self) -> Result<Option<Arc<Seen>>, WatchError> {
+        match &mut self.stage {
+            Stage::CatchingUp { ready, read_to } => {
+                if let Some(seen) = ready.pop_front() {
+                    self.cursor.position = seen.item.position;
+                    return Ok(Some(seen));
+                }
+                let position = *read_to;
+                self.cursor.position = position;
+                self.stage = match self.hub.subscribe_at(position, &self.filter) {
+                    Some(subscription) => Stage::Live(subscription),
+                    None => self.read(position)?,
+                };
+                Ok(None)
+            }
+            Stage::Live(subscription) => {
+                match subscription.take() {
+                    Found::Change(seen) => {
+                        self.cursor.position = seen.item.position;
+                        return Ok(Some(seen));
+                    }
+                    Found::Nothing(head) => self.cursor.position = head,
+                    Found::Overflow => self.stage = Stage::after(self.cursor.position),
+                    Found::End => return Err(WatchError::Stopped),
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads what comes after a position.
+    fn read(&self, position: u64) -> Result<Stage, WatchError> {
         let (floor, items) = storage::read(&*self.storage, |reader| {
             Ok((
                 state::feed_ends(reader)?.floor,
@@ -153,19 +205,11 @@ impl Watch {
         if position < floor {
             return Err(WatchError::Gone);
         }
-        let Some(last) = items.last() else {
-            return Ok(false);
-        };
-        self.cursor.position = last.position;
-        let fits = |item: &FeedItem| {
-            let key = &item.change.key;
-            self.collection
-                .as_ref()
-                .is_none_or(|wanted| wanted == key.collection())
-                && key.name().starts_with(&self.prefix)
-        };
-        let fitting: Vec<FeedItem> = items.into_iter().filter(fits).collect();
-        self.ready.extend(fitting);
-        Ok(true)
+        let read_to = items.last().map_or(position, |last| last.position);
+        let fitting = items.into_iter().filter(|item| self.filter.fits(item));
+        Ok(Stage::CatchingUp {
+            ready: fitting.map(Seen::new).collect(),
+            read_to,
+        })
     }
 }

@@ -133,7 +133,9 @@ impl Replica {
         };
         let version = delta.write.version;
         self.clock = HybridClock::resume(version.clock.max(self.clock.last()));
-        state::merge(writer, &mut self.header, &delta.key, &delta.write, current)?;
+        let merged = state::merge(writer, &mut self.header, &delta.key, &delta.write, current)?;
+        let key = delta.key.clone();
+        self.changes.extend(merged.map(|document| (key, document)));
         self.note(version.dot);
         self.pushes.push(delta);
         Ok(())

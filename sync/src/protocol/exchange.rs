@@ -125,12 +125,14 @@ impl Replica {
         }
         // Checked for the whole message before; the bound does not matter here.
         let _ = self.clock.observe(version.clock, now.wall_ms, u64::MAX);
-        let Delta { key, write } = &delta;
-        let current = state::entry(writer, key)?;
-        if state::merge(writer, &mut self.header, key, write, current)? {
-            self.counters.taken_in += 1;
-        } else {
-            self.counters.superseded += 1;
+        let Delta { key, write } = delta;
+        let current = state::entry(writer, &key)?;
+        match state::merge(writer, &mut self.header, &key, &write, current)? {
+            Some(document) => {
+                self.counters.taken_in += 1;
+                self.changes.push((key, document));
+            }
+            None => self.counters.superseded += 1,
         }
         self.note(version.dot);
         Ok(())

@@ -12,8 +12,11 @@ use super::pull::{Pulling, Serving};
 use super::random::SplitMix64;
 use super::waiting::WaitingWrites;
 use super::{Config, Counters, Input, Message, Now, Output, PeerStatus, RequestId, Status};
-use crate::model::{Delta, Epoch, HybridClock, Origin, PeerId, ReplicaId, Seq, VersionVector};
-use crate::storage::state::{self, Digest, FeedEnds, Header};
+use crate::model::document::Document;
+use crate::model::{
+    Change, Delta, Entry, Epoch, HybridClock, Key, Origin, PeerId, ReplicaId, Seq, VersionVector,
+};
+use crate::storage::state::{self, Digest, FeedEnds, FeedItem, Header};
 use crate::storage::{self, Finish, Storage, StoreError, Writer};
 
 /// The state of one replica that is not in its store, and the part of its store
@@ -32,6 +35,8 @@ pub struct Replica {
     pub(super) peers: BTreeMap<PeerId, Peer>,
     pub(super) pulling: Option<Pulling>,
     pub(super) serving: Vec<Serving>,
+    /// What the transaction under way has changed, for watchers.
+    pub(super) changes: Vec<(Key, Document)>,
     /// Own writes of the transaction under way, to be pushed.
     pub(super) pushes: Vec<Delta>,
     /// Peers whose own writes were taken in in the transaction under way.
@@ -90,6 +95,7 @@ impl Replica {
             peers: BTreeMap::new(),
             pulling: None,
             serving: Vec::new(),
+            changes: Vec::new(),
             pushes: Vec::new(),
             acks_due: BTreeSet::new(),
             waiting: WaitingWrites::default(),
@@ -194,6 +200,22 @@ impl Replica {
         outputs
     }
 
+    /// Takes what was changed since the last call, as a reader sees it at `now`: the end of
+    /// the feed. Call it when the transaction is durable.
+    pub fn take_changes(&mut self, now: Now) -> Vec<FeedItem> {
+        let head = self.header.feed.head;
+        let count = u64::try_from(self.changes.len()).unwrap_or(u64::MAX);
+        let positions = head.saturating_sub(count) + 1..;
+        let changes = std::mem::take(&mut self.changes).into_iter().zip(positions);
+        changes
+            .filter_map(|((key, document), position)| {
+                let entry = Entry::of(&document, now.wall_ms)?;
+                let change = Change { key, entry };
+                Some(FeedItem { position, change })
+            })
+            .collect()
+    }
+
     /// Goes back to what the store holds, after a transaction has failed. Replies and
     /// messages that it called for are dropped.
     ///
@@ -208,6 +230,7 @@ impl Replica {
         self.changed = false;
         self.pulling = None;
         self.serving.clear();
+        self.changes.clear();
         self.pushes.clear();
         self.acks_due.clear();
         self.replies.clear();
@@ -326,6 +349,8 @@ pub fn commit(
     now: Now,
     inputs: Vec<Input>,
 ) -> Result<Vec<Output>, StoreError> {
+    // Those that nobody took.
+    replica.changes.clear();
     let mut inputs = Some(inputs);
     let outcome = storage.write(&mut |writer| {
         for input in inputs.take().into_iter().flatten() {

@@ -207,7 +207,8 @@ pub fn entry(reader: &dyn Reader, key: &Key) -> Result<Option<EntryRecord>, Stor
 
 /// Merges a write into what its key holds (`current`): in the state, the dot index and
 /// the feed; and brings the header up to date (written later, by [`set_header`]). Returns
-/// whether any of it was taken in; the rest had been superseded.
+/// the document if any of the write was taken in; it stands at the feed's head. Otherwise
+/// all of it had been superseded.
 ///
 /// # Errors
 /// [`StoreError`]; the transaction is lost then.
@@ -217,14 +218,14 @@ pub fn merge(
     key: &Key,
     write: &Write,
     current: Option<EntryRecord>,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Document>, StoreError> {
     let key = records::encode_key(key);
     let mut document = current
         .as_ref()
         .map_or_else(Document::default, |current| current.document.clone());
     let merged = document.merge(write);
     if !merged.taken {
-        return Ok(false);
+        return Ok(None);
     }
     if let Some(current) = current {
         header.digest.subtract(Digest::of(&key, &current.document));
@@ -244,24 +245,27 @@ pub fn merge(
     let Dot { origin, seq } = write.version.dot;
     let row = records::encode_dots_row(origin, row_of(seq));
     writer.change(Table::Dots, &row, &mut |row| chunks::set(row, seq, &key))?;
-    put_at_head(writer, header, key, document)?;
-    Ok(true)
+    let record = EntryRecord {
+        document,
+        position: header.feed.head + 1,
+    };
+    put_at_head(writer, header, &key, &record)?;
+    Ok(Some(record.document))
 }
 
-/// Stores a document under the next position of the feed.
+/// Stores a record that has the next position of the feed.
 fn put_at_head(
     writer: &mut dyn Writer,
     header: &mut Header,
-    key: Vec<u8>,
-    document: Document,
+    key: &[u8],
+    record: &EntryRecord,
 ) -> Result<(), StoreError> {
     header.feed.head += 1;
-    let position = header.feed.head;
-    let record = EntryRecord { document, position };
-    writer.insert(Table::Entries, &key, &records::encode_entry(&record))?;
+    let position = record.position;
+    writer.insert(Table::Entries, key, &records::encode_entry(record))?;
     let row = row_of(position).to_be_bytes();
     writer.change(Table::Feed, &row, &mut |row| {
-        chunks::set(row, position, &key);
+        chunks::set(row, position, key);
     })?;
     // One position is given, at most one is taken away: the feed's length is
     // bounded, and no single transaction has to clear a backlog.
