@@ -380,6 +380,9 @@ fn write_failed(error: WriteError) -> Problem {
             StatusCode::SERVICE_UNAVAILABLE
         }
         WriteError::Refused(refused) => match refused {
+            WriteRefused::Operation { reason, .. } => {
+                return write_failed(WriteError::Refused((**reason).clone()));
+            }
             WriteRefused::NotFound(key) => return not_found(key),
             WriteRefused::ConditionFailed { current, .. } => {
                 return condition_failed(*current);

@@ -238,8 +238,11 @@ impl Records {
         let written = self
             .replica
             .write(operations, AckTarget::Local, Duration::ZERO);
-        written.await?;
-        Ok(())
+        // Which of the records is refused for what is of no use to whoever writes them together.
+        written.await.map(drop).map_err(|error| match error {
+            WriteError::Refused(refused) => WriteError::Refused(refused.reason().clone()).into(),
+            other => other.into(),
+        })
     }
 
     /// A signal for every change of a collection from now on, whichever node made it.

@@ -116,9 +116,11 @@ impl Replica {
             weight: 0,
         };
         let single = request.operations.len() == 1;
-        for operation in request.operations {
-            if let Err(refused) = plan.operation(operation, single)? {
-                return Ok(Err(refused));
+        for (index, operation) in request.operations.into_iter().enumerate() {
+            match plan.operation(operation, single)? {
+                Ok(()) => {}
+                Err(refused) if single => return Ok(Err(refused)),
+                Err(refused) => return Ok(Err(refused.of_operation(index))),
             }
         }
         Ok(Ok(plan.planned))
@@ -152,12 +154,16 @@ impl Replica {
                 most,
             });
         }
-        for Operation { key, action, .. } in operations {
+        for (index, Operation { key, action, .. }) in operations.iter().enumerate() {
             if let Action::Put(body) | Action::Patch(body) = action {
                 let most = self.config.policies.of(key.collection()).document_bytes_max;
                 let bytes = body.len();
                 if bytes > most {
-                    return Err(WriteRefused::DocumentTooLarge { bytes, most });
+                    let refused = WriteRefused::DocumentTooLarge { bytes, most };
+                    return Err(match operations.len() {
+                        1 => refused,
+                        _ => refused.of_operation(index),
+                    });
                 }
             }
         }
