@@ -180,9 +180,11 @@ impl Records {
         let mut found = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let Page { documents, more } =
-                self.replica
-                    .documents(&collection, "", after.as_deref(), PAGE)?;
+            let Page {
+                documents, more, ..
+            } = self
+                .replica
+                .documents(&collection, "", after.as_deref(), PAGE)?;
             after = documents.last().map(|last| last.key.name().to_owned());
             for change in documents {
                 let Some(document) = change.entry.value else {

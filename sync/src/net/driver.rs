@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::links::Links;
 use super::ring::Ring;
 use crate::codec;
-use crate::model::PeerId;
+use crate::model::{Frontier, PeerId};
 use crate::protocol::{
     AckTarget, Input, Message, Now, Operation, Output, Replica, RequestId, Status, WriteReceipt,
     WriteRefused, WriteRequest, commit,
@@ -68,6 +68,7 @@ pub(super) struct Driver {
     pub(super) ring: Arc<Ring>,
     pub(super) status: watch::Sender<Arc<Status>>,
     pub(super) feed_head: watch::Sender<u64>,
+    pub(super) reached: watch::Sender<Frontier>,
     pub(super) began: Instant,
 }
 
@@ -180,6 +181,7 @@ impl Driver {
                     let now = self.replica.feed().head;
                     std::mem::replace(head, now) != now
                 });
+                self.tell_reached();
                 for output in outputs {
                     self.output(turn, output);
                 }
@@ -235,6 +237,17 @@ impl Driver {
             *published = status;
             changed
         });
+    }
+
+    /// Before the replies, so that who has the answer to a write need not wait for it.
+    fn tell_reached(&mut self) {
+        let advanced = self.replica.take_advanced();
+        if !advanced.is_empty() {
+            self.reached.send_if_modified(|reached| {
+                let further = advanced.into_iter().map(|dot| reached.note(dot));
+                further.fold(false, |any, one| any | one)
+            });
+        }
     }
 
     fn now(&self) -> Now {

@@ -15,7 +15,7 @@ use super::links::{LinkStatus, Links, Peer};
 use super::ring::Ring;
 use super::watch::{Cursor, Watch, WatchError};
 use super::{Connector, Stream, wall_ms};
-use crate::model::{Collection, Entry, Key, PeerId, ReplicaId};
+use crate::model::{Collection, Dot, Entry, Frontier, Key, PeerId, ReplicaId, Seq};
 use crate::protocol::{
     AckTarget, Config, Now, Operation, Replica, Status, WriteReceipt, WriteRefused,
 };
@@ -96,6 +96,27 @@ pub enum ReadError {
     Store(#[from] StoreError),
 }
 
+/// What was waited for is not here.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum WaitError {
+    /// Not in time. It may yet come; or never, if the store that it was written to was lost
+    /// or set back to an older state.
+    #[error("this node lacks writes of {} origins that were waited for", .0.len())]
+    Lacking(Vec<Lacking>),
+    /// The replica is stopping.
+    #[error("this node is stopping")]
+    Stopped,
+}
+
+/// Writes of one origin that are not here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lacking {
+    /// The last of those that were waited for.
+    pub wanted: Dot,
+    /// Up to which of the origin's writes all are here.
+    pub here: Seq,
+}
+
 /// Starts a replica on a store. Must be called within a tokio runtime, in which its
 /// connections will live; the replica itself gets a thread of its own.
 ///
@@ -121,6 +142,7 @@ pub fn start(
     let (commands, commands_taken) = mpsc::channel(options.commands_max);
     let (status, status_seen) = watch::channel(Arc::new(replica.status()));
     let (feed_head, feed_head_seen) = watch::channel(replica.feed().head);
+    let (reached, reached_seen) = watch::channel(Frontier::of_vector(&replica.status().vector));
     let ring = Ring::new(options.ring_bytes_max);
     let greeting = Greeting {
         cluster: options.cluster,
@@ -141,6 +163,7 @@ pub fn start(
         ring,
         status,
         feed_head,
+        reached,
         began,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -166,6 +189,7 @@ pub fn start(
         incoming,
         status: status_seen,
         feed_head: feed_head_seen,
+        reached: reached_seen,
         sealed: Arc::new(AtomicBool::new(false)),
         held_back: Arc::default(),
     })
@@ -182,6 +206,8 @@ pub struct Handle {
     incoming: Incoming,
     status: watch::Receiver<Arc<Status>>,
     feed_head: watch::Receiver<u64>,
+    /// What is here without a gap.
+    reached: watch::Receiver<Frontier>,
     sealed: Arc<AtomicBool>,
     /// Why no writes are taken for the time being.
     held_back: Arc<RwLock<Option<Arc<str>>>>,
@@ -234,13 +260,54 @@ impl Handle {
         Ok(replied.await.map_err(|_| WriteError::Unknown)??)
     }
 
+    /// Waits until this node has everything up to `wanted`, but no longer than `limit`.
+    /// What is read afterwards shows it, or what came after it.
+    ///
+    /// # Errors
+    /// [`WaitError`] says what is lacking.
+    pub async fn wait_for(&self, wanted: &Frontier, limit: Duration) -> Result<(), WaitError> {
+        let mut reached = self.reached.clone();
+        let mut lacking = wanted.beyond(&reached.borrow());
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        // What has come once is not looked up again.
+        let arrived = reached.wait_for(|reached| {
+            lacking.retain(|dot| reached.of(dot.origin) < dot.seq);
+            lacking.is_empty()
+        });
+        match timeout(limit, arrived).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(WaitError::Stopped),
+            Err(_) => {
+                let reached = self.reached.borrow();
+                let lacking = wanted.beyond(&reached).into_iter().map(|wanted| Lacking {
+                    wanted,
+                    here: reached.of(wanted.origin),
+                });
+                Err(WaitError::Lacking(lacking.collect()))
+            }
+        }
+    }
+
     /// What this node holds for a key; deleted ones as tombstones.
     ///
     /// # Errors
     /// [`ReadError`].
     pub fn entry(&self, key: &Key) -> Result<Option<Entry>, ReadError> {
+        self.entry_noting(key, &mut Frontier::default())
+    }
+
+    /// The same, and notes in `seen` the writes that the answer rests on.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn entry_noting(&self, key: &Key, seen: &mut Frontier) -> Result<Option<Entry>, ReadError> {
         let record = storage::read(&*self.storage, |reader| state::entry(reader, key))?;
-        Ok(record.and_then(|record| Entry::of(&record.document, wall_ms())))
+        Ok(record.and_then(|record| {
+            record.document.note_writes(seen);
+            Entry::of(&record.document, wall_ms())
+        }))
     }
 
     /// A page of a collection's documents, in order of their keys.

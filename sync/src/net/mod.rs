@@ -33,7 +33,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use handle::{Handle, Options, ReadError, StartError, WriteError, start};
+pub use handle::{Handle, Lacking, Options, ReadError, StartError, WaitError, WriteError, start};
 pub use links::{LinkStatus, Peer};
 pub use watch::{Cursor, ParseCursorError, Watch, WatchError};
 

@@ -12,7 +12,7 @@ use super::pull::{Pulling, Serving};
 use super::random::SplitMix64;
 use super::waiting::WaitingWrites;
 use super::{Config, Counters, Input, Message, Now, Output, PeerStatus, RequestId, Status};
-use crate::model::{Delta, Epoch, HybridClock, Origin, PeerId, ReplicaId, Seq, VersionVector};
+use crate::model::{Delta, Dot, Epoch, HybridClock, Origin, PeerId, ReplicaId, Seq, VersionVector};
 use crate::storage::state::{self, Digest, FeedEnds, Header};
 use crate::storage::{self, Finish, Storage, StoreError, Writer};
 
@@ -27,6 +27,8 @@ pub struct Replica {
     pub(super) opened_under: Origin,
     /// Origins whose part of the vector is not written yet.
     pub(super) dirty: BTreeSet<Origin>,
+    /// Origins whose part of the vector was written since the driver last asked.
+    pub(super) advanced: BTreeSet<Origin>,
     /// Whether the transaction under way has changed anything.
     pub(super) changed: bool,
     pub(super) peers: BTreeMap<PeerId, Peer>,
@@ -86,6 +88,7 @@ impl Replica {
             header,
             vector,
             dirty: BTreeSet::new(),
+            advanced: BTreeSet::new(),
             changed: false,
             peers: BTreeMap::new(),
             pulling: None,
@@ -181,7 +184,7 @@ impl Replica {
         }
         self.header.clock = self.clock.last();
         state::set_header(writer, &self.header)?;
-        self.dirty.clear();
+        self.advanced.append(&mut self.dirty);
         self.changed = false;
         Ok(Finish::Commit)
     }
@@ -234,6 +237,17 @@ impl Replica {
     /// The ends of its feed.
     pub fn feed(&self) -> FeedEnds {
         self.header.feed
+    }
+
+    /// Of each origin of which anything was taken in since the last call: up to where
+    /// all of it is in. Call it when the transaction is durable.
+    pub fn take_advanced(&mut self) -> Vec<Dot> {
+        let origins = std::mem::take(&mut self.advanced).into_iter();
+        let dot = |origin| {
+            let seq = self.vector.of(origin)?.contiguous();
+            Some(Dot { origin, seq })
+        };
+        origins.filter_map(dot).collect()
     }
 
     /// The replica at this moment.
