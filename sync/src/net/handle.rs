@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::driver::{Command, Driver};
 use super::incoming::{Greeting, Incoming};
+use super::lag::PeerLag;
 use super::links::{LinkStatus, Links, Peer};
 use super::ring::Ring;
 use super::watch::{Cursor, Watch, WatchError};
@@ -190,6 +191,7 @@ pub fn start(
         status: status_seen,
         feed_head: feed_head_seen,
         reached: reached_seen,
+        began,
         sealed: Arc::new(AtomicBool::new(false)),
         held_back: Arc::default(),
     })
@@ -208,6 +210,8 @@ pub struct Handle {
     feed_head: watch::Receiver<u64>,
     /// What is here without a gap.
     reached: watch::Receiver<Frontier>,
+    /// From when on the replica counts its time.
+    began: Instant,
     sealed: Arc<AtomicBool>,
     /// Why no writes are taken for the time being.
     held_back: Arc<RwLock<Option<Arc<str>>>>,
@@ -389,6 +393,12 @@ impl Handle {
     /// The replica's state, as it changes.
     pub fn status(&self) -> watch::Receiver<Arc<Status>> {
         self.status.clone()
+    }
+
+    /// How far the peers are behind, and this node behind them; by name.
+    pub fn lags(&self) -> Vec<PeerLag> {
+        let status = self.status.borrow().clone();
+        PeerLag::all(&status, self.links(), self.began.elapsed())
     }
 
     /// How the connections to the peers stand.

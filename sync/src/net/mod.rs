@@ -7,6 +7,7 @@
 //! - `links`: one task a peer that connects, greets, and sends what the replica says:
 //!   the live lane from the ring and a queue, the bulk lane (chunks of pulls) over a
 //!   connection of its own, so that catching up never stands in the way of the rest.
+//! - `lag`: how far behind a peer is, from what the replica and the links know.
 //! - `incoming`: one task a connection that greets and reads.
 //! - `ring`: encoded pushes, once for all peers, with a cursor for each. There is no
 //!   queue for each peer to grow; who falls off the ring pulls from the disk.
@@ -22,6 +23,7 @@
 mod driver;
 mod handle;
 mod incoming;
+mod lag;
 mod links;
 mod ring;
 mod watch;
@@ -34,7 +36,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use handle::{Handle, Lacking, Options, ReadError, StartError, WaitError, WriteError, start};
-pub use links::{LinkStatus, Peer};
+pub use lag::PeerLag;
+pub use links::{LinkStatus, Peer, Queued};
 pub use watch::{Cursor, ParseCursorError, Watch, WatchError};
 
 /// Milliseconds since 1970.

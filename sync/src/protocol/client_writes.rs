@@ -61,6 +61,7 @@ impl Replica {
             }
         };
         let mut revisions = Vec::with_capacity(planned.len());
+        self.marks.note(self.written() + 1, now.elapsed);
         for one in planned {
             revisions.push(one.revision);
             self.put(one, writer)?;

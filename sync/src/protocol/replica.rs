@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::marks::Marks;
 use super::peers::Peer;
 use super::pull::{Pulling, Serving};
 use super::random::SplitMix64;
 use super::waiting::WaitingWrites;
-use super::{Config, Counters, Input, Message, Now, Output, PeerStatus, RequestId, Status};
+use super::{Config, Counters, Input, Message, Now, Output, RequestId, Status};
 use crate::model::{Delta, Dot, Epoch, HybridClock, Origin, PeerId, ReplicaId, Seq, VersionVector};
 use crate::storage::state::{self, Digest, FeedEnds, Header};
 use crate::storage::{self, Finish, Storage, StoreError, Writer};
@@ -29,6 +30,8 @@ pub struct Replica {
     pub(super) dirty: BTreeSet<Origin>,
     /// Origins whose part of the vector was written since the driver last asked.
     pub(super) advanced: BTreeSet<Origin>,
+    /// When it made its writes.
+    pub(super) marks: Marks,
     /// Whether the transaction under way has changed anything.
     pub(super) changed: bool,
     pub(super) peers: BTreeMap<PeerId, Peer>,
@@ -89,6 +92,7 @@ impl Replica {
             vector,
             dirty: BTreeSet::new(),
             advanced: BTreeSet::new(),
+            marks: Marks::default(),
             changed: false,
             peers: BTreeMap::new(),
             pulling: None,
@@ -253,18 +257,9 @@ impl Replica {
     /// The replica at this moment.
     pub fn status(&self) -> Status {
         let written = self.written();
-        let peers = self.peers.iter().map(|(peer, known)| PeerStatus {
-            peer: peer.clone(),
-            linked: known.linked,
-            heard: known.vector.is_some(),
-            behind: known
-                .vector
-                .as_ref()
-                .map_or(0, |theirs| self.vector.missing_count(theirs)),
-            unacknowledged: written.saturating_sub(known.acked),
-            caught_up: known.caught_up,
-            last_error: known.last_error.clone(),
-        });
+        let peers = self.peers.iter();
+        let peers =
+            peers.map(|(peer, known)| known.status(peer, &self.vector, written, &self.marks));
         Status {
             origin: self.header.origin,
             written,

@@ -1,4 +1,4 @@
-//! Waiting for what others have written.
+//! Waiting for what others have written, and seeing what is late.
 
 use super::*;
 use crate::model::{Dot, Epoch, Frontier, Origin, ReplicaId};
@@ -106,6 +106,41 @@ async fn what_is_not_there_rests_on_what_deleted_it() {
     assert_eq!(page.seen.iter().map(|dot| dot.seq).collect::<Vec<_>>(), [3]);
     let page = handle.documents(&users, "a", None, 10).unwrap();
     assert_eq!(page.seen, seen, "what lies beyond the page is not in it");
+}
+
+#[tokio::test]
+async fn what_a_peer_lacks_is_counted_and_its_age_grows_until_it_has_it() {
+    let nodes = cluster(2).await;
+    write(&nodes[0], put("k", "1")).await.unwrap();
+    shows(&nodes[1], "k", &"1".into()).await;
+    let handle = &nodes[0].handle;
+    // It no longer hears: what is sent to it is not acknowledged.
+    nodes[1].handle.shutdown().await;
+    write(&nodes[0], put("k", "2")).await.unwrap();
+    write(&nodes[0], put("k", "3")).await.unwrap();
+    let lags = async |fits: fn(&PeerLag) -> bool| {
+        let lag = async {
+            loop {
+                let lags = handle.lags();
+                match lags.as_slice() {
+                    [lag] if fits(lag) => return lag.clone(),
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        timeout(PATIENCE, lag).await.expect("it is seen")
+    };
+    let late = lags(|lag| {
+        lag.status
+            .as_ref()
+            .is_some_and(|known| known.unacknowledged == 2)
+    })
+    .await;
+    assert_eq!(late.peer, PeerId::new("n2"));
+    let age = late.unacknowledged_for.unwrap();
+    assert!(age < PATIENCE && late.behind_for.is_none(), "{late:?}");
+    let later = lags(|lag| lag.unacknowledged_for > Some(Duration::from_millis(100))).await;
+    assert!(later.unacknowledged_for > Some(age), "{later:?}");
 }
 
 #[tokio::test]
