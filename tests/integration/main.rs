@@ -21,5 +21,6 @@ mod recovery;
 mod refusals;
 mod sample_server;
 mod servers;
+mod sessions;
 mod support;
 mod trust;

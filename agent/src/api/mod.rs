@@ -19,6 +19,7 @@ mod problem;
 mod reachable;
 mod server;
 mod servers;
+mod sessions;
 mod status;
 mod vitals;
 mod watch;
