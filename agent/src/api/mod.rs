@@ -7,6 +7,7 @@
 //! address, might send.
 
 mod author;
+mod batch;
 mod data;
 mod events;
 mod extract;
@@ -123,6 +124,7 @@ fn routes(api: Api) -> Router {
         .route("/v1/audit", get(operations::audit))
         .route("/api/v1/cluster/status", get(author::status))
         .route("/api/v1/cluster/nodes", get(author::list))
+        .route("/v1/data:batch", post(batch::write))
         .route("/v1/data/{collection}", get(data::list))
         .route(
             "/v1/data/{collection}/{key}",

@@ -7,6 +7,7 @@
 //! ends a command quietly.
 
 mod audit;
+mod batch;
 mod completions;
 mod config;
 mod data;

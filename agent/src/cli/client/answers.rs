@@ -217,6 +217,14 @@ pub(in crate::cli) struct WriteReceipt {
     pub(in crate::cli) acks: Option<u64>,
 }
 
+/// Answer of `POST /v1/data:batch`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct BatchReceipt {
+    pub(in crate::cli) results: Vec<WriteReceipt>,
+    pub(in crate::cli) acks: Option<u64>,
+}
+
 /// Answer of `GET /v1/data/{collection}`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

@@ -29,8 +29,8 @@ use tokio::time::timeout;
 use crate::config::HttpUrl;
 
 pub(super) use answers::{
-    AuditRecord, AuditRecords, Change, DataPage, Decided, Endpoint, EventPage, Finding, Member,
-    Members, NodeEvent, Status, WriteReceipt, age,
+    AuditRecord, AuditRecords, BatchReceipt, Change, DataPage, Decided, Endpoint, EventPage,
+    Finding, Member, Members, NodeEvent, Status, WriteReceipt, age,
 };
 pub use error::{ClientError, Refusal};
 pub(super) use events::EventStream;
