@@ -14,6 +14,7 @@ mod failover;
 mod footprint;
 mod ipv6;
 mod keys;
+mod lag;
 mod leaving;
 mod local_cluster;
 mod operations;

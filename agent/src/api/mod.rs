@@ -22,6 +22,7 @@ mod server;
 mod servers;
 mod sessions;
 mod status;
+mod sync;
 mod vitals;
 mod watch;
 
@@ -135,6 +136,8 @@ fn routes(api: Api) -> Router {
         )
         .route("/v1/events", get(events::events))
         .route("/v1/watch", get(watch::watch))
+        .route("/v1/sync/peers", get(sync::peers))
+        .route("/v1/sync/stats", get(sync::stats))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check))

@@ -150,7 +150,9 @@ pub(in crate::cli) struct SyncPeer {
     pub(in crate::cli) id: Option<String>,
     pub(in crate::cli) connected: Option<bool>,
     pub(in crate::cli) behind: Option<u64>,
+    pub(in crate::cli) behind_ms: Option<u64>,
     pub(in crate::cli) unacknowledged: Option<u64>,
+    pub(in crate::cli) unacknowledged_ms: Option<u64>,
     pub(in crate::cli) last_error: Option<String>,
 }
 

@@ -8,6 +8,7 @@
 mod answers;
 mod error;
 mod events;
+mod replication;
 mod sse;
 mod target;
 
@@ -34,6 +35,7 @@ pub(super) use answers::{
 };
 pub use error::{ClientError, Refusal};
 pub(super) use events::EventStream;
+pub(super) use replication::{PeerProgress, SyncPeers};
 pub(super) use sse::Event;
 pub use sse::EventError;
 pub(super) use target::Target;

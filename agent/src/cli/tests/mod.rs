@@ -10,6 +10,7 @@ mod operate;
 mod parsing;
 mod register;
 mod server;
+mod sync;
 mod watch;
 
 use std::ffi::OsString;
