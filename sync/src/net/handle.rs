@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::arrival::{self, WaitError};
 use super::driver::{Command, Driver};
 use super::incoming::{Greeting, Incoming};
 use super::lag::PeerLag;
@@ -16,7 +17,7 @@ use super::links::{LinkStatus, Links, Peer};
 use super::ring::Ring;
 use super::watch::{Cursor, Watch, WatchError};
 use super::{Connector, Stream, wall_ms};
-use crate::model::{Collection, Dot, Entry, Frontier, Key, PeerId, ReplicaId, Seq};
+use crate::model::{Collection, Entry, Frontier, Key, PeerId, ReplicaId};
 use crate::protocol::{
     AckTarget, Config, Now, Operation, Replica, Status, WriteReceipt, WriteRefused,
 };
@@ -95,27 +96,6 @@ pub enum ReadError {
     /// The store failed.
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
-}
-
-/// What was waited for is not here.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum WaitError {
-    /// Not in time. It may yet come; or never, if the store that it was written to was lost
-    /// or set back to an older state.
-    #[error("this node lacks writes of {} origins that were waited for", .0.len())]
-    Lacking(Vec<Lacking>),
-    /// The replica is stopping.
-    #[error("this node is stopping")]
-    Stopped,
-}
-
-/// Writes of one origin that are not here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lacking {
-    /// The last of those that were waited for.
-    pub wanted: Dot,
-    /// Up to which of the origin's writes all are here.
-    pub here: Seq,
 }
 
 /// Starts a replica on a store. Must be called within a tokio runtime, in which its
@@ -264,34 +244,15 @@ impl Handle {
         Ok(replied.await.map_err(|_| WriteError::Unknown)??)
     }
 
-    /// Waits until this node has everything up to `wanted`, but no longer than `limit`.
-    /// What is read afterwards shows it, or what came after it.
+    /// Waits until this node has everything up to `wanted`, but no longer than `limit`;
+    /// what nobody has any more is not waited for below a write that is here. What is read
+    /// afterwards shows what was wanted, or what came after it.
     ///
     /// # Errors
     /// [`WaitError`] says what is lacking.
     pub async fn wait_for(&self, wanted: &Frontier, limit: Duration) -> Result<(), WaitError> {
-        let mut reached = self.reached.clone();
-        let mut lacking = wanted.beyond(&reached.borrow());
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        // What has come once is not looked up again.
-        let arrived = reached.wait_for(|reached| {
-            lacking.retain(|dot| reached.of(dot.origin) < dot.seq);
-            lacking.is_empty()
-        });
-        match timeout(limit, arrived).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(WaitError::Stopped),
-            Err(_) => {
-                let reached = self.reached.borrow();
-                let lacking = wanted.beyond(&reached).into_iter().map(|wanted| Lacking {
-                    wanted,
-                    here: reached.of(wanted.origin),
-                });
-                Err(WaitError::Lacking(lacking.collect()))
-            }
-        }
+        let (reached, status) = (self.reached.clone(), self.status.clone());
+        arrival::wait_for(wanted, reached, status, limit).await
     }
 
     /// What this node holds for a key; deleted ones as tombstones.

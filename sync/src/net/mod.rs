@@ -7,6 +7,7 @@
 //! - `links`: one task a peer that connects, greets, and sends what the replica says:
 //!   the live lane from the ring and a queue, the bulk lane (chunks of pulls) over a
 //!   connection of its own, so that catching up never stands in the way of the rest.
+//! - `arrival`: waiting until what others have written is here.
 //! - `lag`: how far behind a peer is, from what the replica and the links know.
 //! - `incoming`: one task a connection that greets and reads.
 //! - `ring`: encoded pushes, once for all peers, with a cursor for each. There is no
@@ -20,6 +21,7 @@
 //! callers wait), bytes in the ring, messages queued for a peer (beyond it they are
 //! dropped; vectors and pulls make good for them), one frame in memory a connection.
 
+mod arrival;
 mod driver;
 mod handle;
 mod incoming;
@@ -35,7 +37,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use handle::{Handle, Lacking, Options, ReadError, StartError, WaitError, WriteError, start};
+pub use arrival::{Lacking, WaitError};
+pub use handle::{Handle, Options, ReadError, StartError, WriteError, start};
 pub use lag::PeerLag;
 pub use links::{LinkStatus, Peer, Queued};
 pub use watch::{Cursor, ParseCursorError, Watch, WatchError};

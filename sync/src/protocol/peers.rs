@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::marks::Marks;
-use crate::model::{Origin, PeerId, Seq, VersionVector};
+use crate::model::{Dot, Origin, PeerId, Seq, SeqSet, VersionVector};
 use crate::storage::state::{Digest, FeedEnds};
 
 /// One peer.
@@ -107,6 +107,31 @@ pub struct Status {
     pub counters: Counters,
 }
 
+impl Status {
+    /// Whether everything up to a write is here that there is: the write itself, and of
+    /// those before it all that any peer has said to have. Without a word of those peers
+    /// that could be asked, it is not known, and the answer is no.
+    pub fn has_all_there_is(&self, upto: Dot) -> bool {
+        let Some(own) = self.vector.of(upto.origin) else {
+            return false;
+        };
+        let mut peers = self.peers.iter();
+        let asked = peers.all(|peer| peer.heard || !peer.linked);
+        let heard = self.peers.is_empty() || self.peers.iter().any(|peer| peer.heard);
+        let vectors = self.peers.iter();
+        let mut vectors = vectors.filter_map(|peer| peer.progress.vector.as_deref());
+        let lacks = |theirs: &SeqSet| {
+            let mut theirs = theirs.clone();
+            theirs.truncate(upto.seq);
+            !own.missing_from(&theirs).is_empty()
+        };
+        own.contains(upto.seq)
+            && asked
+            && heard
+            && !vectors.any(|vector| vector.of(upto.origin).is_some_and(lacks))
+    }
+}
+
 /// One peer at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerStatus {
@@ -177,13 +202,17 @@ pub struct Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Dot, Epoch, ReplicaId};
+    use crate::model::{Epoch, ReplicaId, SeqRange};
 
-    fn up_to(seq: Seq) -> VersionVector {
-        let origin = Origin {
+    fn origin() -> Origin {
+        Origin {
             replica: ReplicaId([1; 16]),
             epoch: Epoch(1),
-        };
+        }
+    }
+
+    fn up_to(seq: Seq) -> VersionVector {
+        let origin = origin();
         let mut vector = VersionVector::default();
         (1..=seq).for_each(|seq| vector.insert(Dot { origin, seq }));
         vector
@@ -218,5 +247,67 @@ mod tests {
         let busy: Vec<_> = (1..100).map(|at| (at, at + 1, at)).collect();
         assert_eq!(behind_since(&busy, 99), Some(99));
         assert_eq!(behind_since(&[(2, 6, 5), (3, 9, 5)], 6), Some(3));
+    }
+
+    fn ranges(ranges: &[(Seq, Seq)]) -> VersionVector {
+        let mut vector = VersionVector::default();
+        for &(first, last) in ranges {
+            vector.insert_range(origin(), SeqRange { first, last });
+        }
+        vector
+    }
+
+    fn status(own: &[(Seq, Seq)], peers: Vec<Peer>) -> Status {
+        let vector = ranges(own);
+        let peers = peers
+            .iter()
+            .map(|peer| peer.status(&PeerId::new("n2"), &vector, 0, &Marks::default()));
+        let peers = peers.collect();
+        Status {
+            origin: origin(),
+            written: 0,
+            feed: FeedEnds::default(),
+            digest: Digest::default(),
+            vector,
+            peers,
+            counters: Counters::default(),
+        }
+    }
+
+    #[test]
+    fn a_gap_counts_for_as_long_as_a_peer_could_fill_it() {
+        let told = |has: &[(Seq, Seq)]| Peer {
+            linked: true,
+            vector: Some(Arc::new(ranges(has))),
+            ..Peer::default()
+        };
+        let silent = |linked| Peer {
+            linked,
+            ..Peer::default()
+        };
+        let upto = |seq| Dot {
+            origin: origin(),
+            seq,
+        };
+        // The writes 5 to 8 were lost with the store that made them.
+        let own = [(1, 4), (9, 10)];
+        for (peers, all_there_is) in [
+            (vec![told(&own)], true),
+            (vec![told(&own), silent(false)], true),
+            (vec![told(&own), silent(true)], false),
+            (vec![silent(false)], false),
+            (vec![told(&own), told(&[(1, 7)])], false),
+            (vec![told(&[(1, 4), (11, 20)])], true),
+            (vec![], true),
+        ] {
+            let status = status(&own, peers);
+            assert_eq!(
+                status.has_all_there_is(upto(10)),
+                all_there_is,
+                "{status:?}"
+            );
+            assert!(!status.has_all_there_is(upto(11)), "it is not here");
+            assert!(!status.has_all_there_is(upto(7)), "it is not here");
+        }
     }
 }
