@@ -4,6 +4,7 @@
 //! directory; one runs at a time (`.config/nextest.toml`). They know what a user
 //! knows: commands, configuration files, HTTP answers, exit codes, logs.
 
+mod batches;
 mod command_line;
 mod doctor;
 mod documents;
@@ -13,6 +14,7 @@ mod failover;
 mod footprint;
 mod ipv6;
 mod keys;
+mod lag;
 mod leaving;
 mod local_cluster;
 mod operations;
@@ -21,5 +23,6 @@ mod recovery;
 mod refusals;
 mod sample_server;
 mod servers;
+mod sessions;
 mod support;
 mod trust;

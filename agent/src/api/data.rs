@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use basic_sync::model::document::{Action, Revision};
-use basic_sync::model::{Collection, InvalidName, Key, VALUE_BYTES_MAX};
+use basic_sync::model::{Collection, Frontier, InvalidName, Key, VALUE_BYTES_MAX};
 use basic_sync::net::WriteError;
 use basic_sync::protocol::{AckTarget, Condition, Operation, WriteReceipt, WriteRefused};
 use basic_sync::storage::state::Page;
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::Api;
 use super::extract::{Named, Params};
 use super::problem::Problem;
+use super::sessions::Session;
 use crate::records::{RESERVED_PREFIX, RecordError, System};
 
 /// Documents on one page of a list unless asked otherwise, and at most.
@@ -29,9 +30,10 @@ const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1000;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a write waits for peers unless asked otherwise, and at most.
-const ACKS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-const ACKS_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// How long a request waits for other nodes unless asked otherwise, and at most: for what its session has seen, and a
+/// write for the disks of peers.
+const WAIT_DEFAULT: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How long a document may be made to live.
 const TTL_MIN: Duration = Duration::from_secs(1);
@@ -46,7 +48,14 @@ pub(super) struct WriteQuery {
     ttl: Option<String>,
 }
 
-/// `?prefix=&after=&limit=` of a list.
+/// `?timeout=5s` of a read: how long it waits for what its session has seen.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadQuery {
+    timeout: Option<String>,
+}
+
+/// `?prefix=&after=&limit=&timeout=` of a list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
@@ -54,6 +63,7 @@ pub(super) struct ListQuery {
     prefix: String,
     after: Option<String>,
     limit: Option<String>,
+    timeout: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -80,15 +90,23 @@ struct Item {
 pub(super) async fn get(
     State(api): State<Api>,
     Named((collection, name)): Named<(String, String)>,
+    Params(query): Params<ReadQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     readable(&collection)?;
     let key = key(&collection, &name)?;
-    let entry = api
-        .replica
-        .entry(&key)
-        .map_err(|error| Problem::internal(&error))?;
+    let limit = wait_limit(query.timeout.as_deref())?;
+    let (mut session, _) = Session::enter(&api, &headers, limit).await?;
+    let answer = document(&api, &key, session.seen());
+    Ok(session.leave(&api, answer))
+}
+
+/// That there is none rests on writes too: on that which deleted it.
+fn document(api: &Api, key: &Key, seen: &mut Frontier) -> Result<Response, Problem> {
+    let entry = api.replica.entry_noting(key, seen);
+    let entry = entry.map_err(|error| Problem::internal(&error))?;
     let found = entry.and_then(|entry| Some((entry.value?, entry.revision)));
-    let (value, revision) = found.ok_or_else(|| not_found(&key))?;
+    let (value, revision) = found.ok_or_else(|| not_found(key))?;
     let headers = [
         (header::CONTENT_TYPE, "application/json".to_owned()),
         etag(&revision),
@@ -134,6 +152,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Named(collection): Named<String>,
     Params(query): Params<ListQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     readable(&collection)?;
     let collection = Collection::new(&collection).map_err(invalid_name)?;
@@ -149,26 +168,38 @@ pub(super) async fn list(
             })?
         }
     };
+    let patience = wait_limit(query.timeout.as_deref())?;
+    let (mut session, _) = Session::enter(&api, &headers, patience).await?;
+    let replica = api.replica.clone();
     let page = tokio::task::spawn_blocking(move || {
         let after = query.after.as_deref();
-        api.replica
-            .documents(&collection, &query.prefix, after, limit)
+        replica.documents(&collection, &query.prefix, after, limit)
     });
     let page = page.await.map_err(|error| Problem::internal(&error))?;
-    let Page { documents, more } = page.map_err(|error| Problem::internal(&error))?;
-    let next = documents
-        .last()
-        .filter(|_| more)
-        .map(|last| last.key.name().to_owned());
-    let items = documents.into_iter().filter_map(|change| {
-        Some(Item {
-            key: change.key.name().to_owned(),
-            version: change.entry.revision.to_string(),
-            value: raw(&change.entry.value?)?,
-        })
-    });
-    let items = items.collect();
-    Ok(Json(Listing { items, next }).into_response())
+    let page = page.map_err(|error| Problem::internal(&error))?;
+    session.seen().merge(&page.seen);
+    Ok(session.leave(&api, Ok(Json(Listing::of(page)).into_response())))
+}
+
+impl Listing {
+    fn of(page: Page) -> Self {
+        let Page {
+            documents, more, ..
+        } = page;
+        let next = documents
+            .last()
+            .filter(|_| more)
+            .map(|last| last.key.name().to_owned());
+        let items = documents.into_iter().filter_map(|change| {
+            Some(Item {
+                key: change.key.name().to_owned(),
+                version: change.entry.revision.to_string(),
+                value: raw(&change.entry.value?)?,
+            })
+        });
+        let items = items.collect();
+        Self { items, next }
+    }
 }
 
 /// A stored document as JSON text within JSON text.
@@ -199,27 +230,78 @@ async fn write(
         condition,
         ttl,
     };
-    let acks = acks(query.acks.as_deref())?;
-    let acks_timeout = acks_timeout(query.timeout.as_deref())?;
-    let written = api.replica.write(vec![operation], acks, acks_timeout).await;
-    let WriteReceipt {
-        revisions,
-        acks,
-        complete,
-    } = written.map_err(write_failed)?;
-    let revision = revisions
-        .first()
-        .ok_or_else(|| Problem::internal(&WriteRefused::Empty))?;
-    let status = if complete {
-        StatusCode::OK
-    } else {
-        StatusCode::ACCEPTED
+    let wait = Wait::of(query.acks.as_deref(), query.timeout.as_deref())?;
+    carry_out(
+        api,
+        headers,
+        vec![operation],
+        wait,
+        write_failed,
+        |receipt| {
+            let revision = receipt.revisions.first()?;
+            let body = Json(Written {
+                version: revision.to_string(),
+                acks: receipt.acks,
+            });
+            Some(([etag(revision)], body).into_response())
+        },
+    )
+    .await
+}
+
+/// For whom a write waits, and how long at most.
+pub(super) struct Wait {
+    acks: AckTarget,
+    limit: Duration,
+}
+
+impl Wait {
+    /// By `acks` and `timeout` of a query.
+    pub(super) fn of(acks_text: Option<&str>, timeout: Option<&str>) -> Result<Self, Problem> {
+        let acks = acks(acks_text)?;
+        let limit = wait_limit(timeout)?;
+        Ok(Self { acks, limit })
+    }
+}
+
+/// Writes, as a part of the session that the headers name: says the receipt in words of `written`, a refusal in those
+/// of `failed`.
+pub(super) async fn carry_out(
+    api: &Api,
+    headers: &HeaderMap,
+    operations: Vec<Operation>,
+    wait: Wait,
+    failed: impl FnOnce(WriteError) -> Problem,
+    written: impl FnOnce(&WriteReceipt) -> Option<Response>,
+) -> Result<Response, Problem> {
+    let (mut session, left) = Session::enter(api, headers, wait.limit).await?;
+    let answer = match api.replica.write(operations, wait.acks, left).await {
+        Ok(receipt) => {
+            for revision in &receipt.revisions {
+                session.told(revision);
+            }
+            let answer = written(&receipt).ok_or_else(|| Problem::internal(&WriteRefused::Empty));
+            answer.map(|mut response| {
+                if !receipt.complete {
+                    *response.status_mut() = StatusCode::ACCEPTED;
+                }
+                response
+            })
+        }
+        Err(error) => {
+            // What was found instead is told, so that it is known from now on.
+            if let WriteError::Refused(refused) = &error
+                && let WriteRefused::ConditionFailed {
+                    current: Some(current),
+                    ..
+                } = refused.reason()
+            {
+                session.told(current);
+            }
+            Err(failed(error))
+        }
     };
-    let body = Json(Written {
-        version: revision.to_string(),
-        acks,
-    });
-    Ok((status, [etag(revision)], body).into_response())
+    Ok(session.leave(api, answer))
 }
 
 /// All of a body of at most `most` bytes.
@@ -258,7 +340,7 @@ pub(super) fn readable(collection: &str) -> Result<(), Problem> {
 }
 
 /// Refuses what only the agents write.
-fn writable(collection: &str) -> Result<(), Problem> {
+pub(super) fn writable(collection: &str) -> Result<(), Problem> {
     if !collection.starts_with(RESERVED_PREFIX) {
         return Ok(());
     }
@@ -277,7 +359,7 @@ fn writable(collection: &str) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, detail).with_next(next))
 }
 
-fn key(collection: &str, name: &str) -> Result<Key, Problem> {
+pub(super) fn key(collection: &str, name: &str) -> Result<Key, Problem> {
     let collection = Collection::new(collection).map_err(invalid_name)?;
     Key::new(collection, name).map_err(invalid_name)
 }
@@ -337,18 +419,18 @@ fn acks(text: Option<&str>) -> Result<AckTarget, Problem> {
     }
 }
 
-fn acks_timeout(text: Option<&str>) -> Result<Duration, Problem> {
+fn wait_limit(text: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = text else {
-        return Ok(ACKS_TIMEOUT_DEFAULT);
+        return Ok(WAIT_DEFAULT);
     };
     let limit = crate::durations::parse_duration(text).ok();
     limit
-        .filter(|limit| *limit <= ACKS_TIMEOUT_MAX)
+        .filter(|limit| *limit <= WAIT_MAX)
         .ok_or_else(|| Problem::bad_request("timeout must be a duration up to 60s, such as 500ms"))
 }
 
 /// How long the document is to live.
-fn ttl(text: Option<&str>) -> Result<Option<Duration>, Problem> {
+pub(super) fn ttl(text: Option<&str>) -> Result<Option<Duration>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let ttl = crate::durations::parse_duration(text).ok();
     let ttl = ttl.filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl));
@@ -368,7 +450,8 @@ pub(super) fn record_failed(error: RecordError) -> Problem {
     }
 }
 
-fn write_failed(error: WriteError) -> Problem {
+/// Why a write was not done, in words for who asked for it.
+pub(super) fn write_failed(error: WriteError) -> Problem {
     let detail = error.to_string();
     if let WriteError::HeldBack(_) = error {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_next(
@@ -380,6 +463,9 @@ fn write_failed(error: WriteError) -> Problem {
             StatusCode::SERVICE_UNAVAILABLE
         }
         WriteError::Refused(refused) => match refused {
+            WriteRefused::Operation { reason, .. } => {
+                return write_failed(WriteError::Refused((**reason).clone()));
+            }
             WriteRefused::NotFound(key) => return not_found(key),
             WriteRefused::ConditionFailed { current, .. } => {
                 return condition_failed(*current);

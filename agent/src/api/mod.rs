@@ -7,6 +7,7 @@
 //! address, might send.
 
 mod author;
+mod batch;
 mod data;
 mod events;
 mod extract;
@@ -19,7 +20,9 @@ mod problem;
 mod reachable;
 mod server;
 mod servers;
+mod sessions;
 mod status;
+mod sync;
 mod vitals;
 mod watch;
 
@@ -122,6 +125,7 @@ fn routes(api: Api) -> Router {
         .route("/v1/audit", get(operations::audit))
         .route("/api/v1/cluster/status", get(author::status))
         .route("/api/v1/cluster/nodes", get(author::list))
+        .route("/v1/data:batch", post(batch::write))
         .route("/v1/data/{collection}", get(data::list))
         .route(
             "/v1/data/{collection}/{key}",
@@ -132,6 +136,8 @@ fn routes(api: Api) -> Router {
         )
         .route("/v1/events", get(events::events))
         .route("/v1/watch", get(watch::watch))
+        .route("/v1/sync/peers", get(sync::peers))
+        .route("/v1/sync/stats", get(sync::stats))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check))

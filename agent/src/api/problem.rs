@@ -17,6 +17,9 @@ pub(super) struct Problem {
     /// What to do now, where the status does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// Which of several operations is refused, counted from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<usize>,
     #[serde(skip)]
     code: StatusCode,
 }
@@ -31,6 +34,7 @@ impl Problem {
             status: code.as_u16(),
             detail: detail.into(),
             next: None,
+            operation: None,
             code,
         }
     }
@@ -39,6 +43,15 @@ impl Problem {
     pub(super) fn with_next(self, next: impl Into<String>) -> Self {
         Self {
             next: Some(next.into()),
+            ..self
+        }
+    }
+
+    /// The same, about one operation of several: `name` begins the detail.
+    pub(super) fn of_operation(self, index: usize, name: &str) -> Self {
+        Self {
+            detail: format!("operations[{index}] ({name}): {}", self.detail),
+            operation: Some(index),
             ..self
         }
     }

@@ -9,14 +9,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use basic_balancer::{Admission, EndpointSnapshot};
 use basic_membership::{AnnouncedState, Member};
-use basic_sync::protocol::PeerStatus;
 use serde::Serialize;
 
 use super::Api;
 use super::findings::{self, Finding};
 use super::members::rfc3339;
 use super::problem::Problem;
-use super::vitals::{Conflict, Disk, Events, Gossip, Process};
+use super::vitals::{Conflict, Disk, Events, Gossip, Process, millis};
 use crate::host::{DiskSpace, OpenFiles};
 use crate::operations::decision::Order;
 use crate::records::System;
@@ -91,10 +90,12 @@ struct Sync {
 struct Peer {
     id: String,
     connected: bool,
-    /// Writes that it has and this node lacks.
+    /// Writes that it has and this node lacks, and for how long this node has known of the oldest.
     behind: u64,
-    /// Writes of this node that it has not acknowledged.
+    behind_ms: Option<u64>,
+    /// Writes of this node that it has not acknowledged, and the age of the oldest.
     unacknowledged: u64,
+    unacknowledged_ms: Option<u64>,
     last_error: Option<String>,
 }
 
@@ -166,18 +167,17 @@ fn describe(api: &Api) -> Status {
         uptime: api.began.elapsed(),
         now: SystemTime::now(),
     });
-    let last_error = |peer: &PeerStatus| {
-        let link = links.iter().find(|link| link.peer.id == peer.peer);
-        peer.last_error
-            .clone()
-            .or_else(|| link.and_then(|link| link.last_error.clone()))
-    };
-    let peers = replica.peers.iter().map(|peer| Peer {
-        id: peer.peer.to_string(),
-        connected: peer.linked,
-        behind: peer.behind,
-        unacknowledged: peer.unacknowledged,
-        last_error: last_error(peer),
+    let peers = api.replica.lags().into_iter().filter_map(|lag| {
+        let known = lag.status?;
+        Some(Peer {
+            id: known.peer.to_string(),
+            connected: known.linked,
+            behind: known.behind,
+            behind_ms: lag.behind_for.map(millis),
+            unacknowledged: known.unacknowledged,
+            unacknowledged_ms: lag.unacknowledged_for.map(millis),
+            last_error: known.last_error.or_else(|| lag.link?.last_error),
+        })
     });
     Status {
         cluster: api.config.node.cluster.to_string(),

@@ -1,4 +1,4 @@
-//! `data get|put|patch|delete|list|watch`: the documents that are replicated to every node.
+//! `data get|put|patch|delete|list|watch|batch`: the documents that are replicated to every node.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde::de::IgnoredAny;
 
 use super::CliError;
+use super::batch::Batch;
 use super::client::{Answer, Client, DataPage, Target, WriteReceipt};
 use super::flags::{ClientArgs, FormatArgs};
 use super::output::Output;
@@ -45,6 +46,8 @@ enum Action {
     Patch(Put),
     /// Delete a document.
     Delete(Delete),
+    /// Do several writes together or none of them, and print the versions.
+    Batch(Batch),
     /// List documents in the order of their keys.
     List(List),
     /// Print changes as they come.
@@ -75,7 +78,7 @@ struct Get {
 
 /// How a write is to be made.
 #[derive(Debug, Args)]
-struct WriteArgs {
+pub(super) struct WriteArgs {
     /// Wait until so many other nodes have it on disk, or all.
     #[arg(long, value_name = "N|all")]
     acks: Option<String>,
@@ -85,7 +88,7 @@ struct WriteArgs {
 }
 
 impl WriteArgs {
-    fn apply(&self, target: Target) -> Target {
+    pub(super) fn apply(&self, target: Target) -> Target {
         target
             .optional("acks", self.acks.as_deref())
             .optional("timeout", self.timeout.as_deref())
@@ -183,6 +186,7 @@ impl Data {
             Action::Get(get) => &get.client,
             Action::Put(put) | Action::Patch(put) => &put.client,
             Action::Delete(delete) => &delete.client,
+            Action::Batch(batch) => &batch.client,
             Action::List(list) => &list.client,
             Action::Watch(watch) => &watch.client,
         }
@@ -212,6 +216,7 @@ impl Data {
                 let answer = client.delete(target).await?;
                 print_written(answer, delete.format.json, output)
             }
+            Action::Batch(batch) => batch.execute(client, output).await,
             Action::List(list) => list.execute(client, output).await,
             Action::Watch(watch) => watch.execute(client, output).await,
         }
@@ -293,14 +298,19 @@ fn print_written(answer: Answer, json: bool, output: &mut Output) -> Result<(), 
         .or(answer.version)
         .unwrap_or_else(|| "-".to_owned());
     output.text(&format!("{version}\n"))?;
-    if let Some(acks) = receipt.acks.filter(|acks| *acks > 0) {
-        output.remark(format_args!("on the disks of {acks} peers too"));
-    }
+    print_acks(receipt.acks, output);
     Ok(())
 }
 
+/// How many peers have a write, where any do.
+pub(super) fn print_acks(acks: Option<u64>, output: &mut Output) {
+    if let Some(acks) = acks.filter(|acks| *acks > 0) {
+        output.remark(format_args!("on the disks of {acks} peers too"));
+    }
+}
+
 /// The document that an argument stands for, known to be JSON.
-fn read_document(argument: &str, input: impl Read) -> Result<Bytes, DocumentError> {
+pub(super) fn read_document(argument: &str, input: impl Read) -> Result<Bytes, DocumentError> {
     let (place, bytes) = match argument.strip_prefix('@') {
         Some(path) => {
             let place = PathBuf::from(path).display().to_string();

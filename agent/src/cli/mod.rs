@@ -7,6 +7,7 @@
 //! ends a command quietly.
 
 mod audit;
+mod batch;
 mod completions;
 mod config;
 mod data;
@@ -27,6 +28,7 @@ mod run;
 mod settings;
 mod setup;
 mod status;
+mod sync;
 mod table;
 mod token;
 mod watch;
@@ -84,6 +86,8 @@ enum Command {
     Members(members::Members),
     /// Read, write and watch the documents that are replicated to every node.
     Data(data::Data),
+    /// Show how far the copies of the data are apart.
+    Sync(sync::Sync),
     /// Say what happened to the nodes, why, and how that is known; with --follow as it happens.
     Events(events::Events),
     /// Take the node out of the cluster in an orderly way and stop its agent.
@@ -158,6 +162,10 @@ impl Cli {
             Command::Data(data) => {
                 let client = Client::new(data.client().api(&environment)?);
                 block_on(data.execute(&client, output))
+            }
+            Command::Sync(sync) => {
+                let client = Client::new(sync.client().api(&environment)?);
+                block_on(sync.execute(&client, output))
             }
             Command::Drain(decide) => decide_by(decide, Verb::Drain, &environment, output),
             Command::Undrain(decide) => decide_by(decide, Verb::Undrain, &environment, output),

@@ -16,6 +16,7 @@ use super::CliError;
 use super::client::{self, Client, Endpoint, Finding, Target};
 use super::flags::{ClientArgs, FormatArgs};
 use super::output::{Colour, Output};
+use super::sync::span;
 
 /// Flags of `status`.
 #[derive(Debug, Args)]
@@ -206,9 +207,19 @@ fn replication(status: &client::Status) -> Option<String> {
         } else {
             "not connected"
         };
-        let behind = count(peer.behind).map(|n| format!(", {n} of its changes are not here yet"));
-        let ahead = count(peer.unacknowledged)
-            .map(|n| format!(", {n} changes of this node are not there yet"));
+        let behind = count(peer.behind).map(|n| {
+            let since = peer
+                .behind_ms
+                .map(|ms| format!(" (known for {})", span(ms)));
+            let since = since.unwrap_or_default();
+            format!(", {n} of its changes are not here yet{since}")
+        });
+        let ahead = count(peer.unacknowledged).map(|n| {
+            let age = peer.unacknowledged_ms;
+            let age = age.map(|ms| format!(" (the oldest {} old)", span(ms)));
+            let age = age.unwrap_or_default();
+            format!(", {n} changes of this node are not there yet{age}")
+        });
         let error = peer.last_error.as_ref();
         let error = error.map(|error| format!(", last error: {}", shown(error)));
         let _ = write!(

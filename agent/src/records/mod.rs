@@ -180,9 +180,11 @@ impl Records {
         let mut found = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let Page { documents, more } =
-                self.replica
-                    .documents(&collection, "", after.as_deref(), PAGE)?;
+            let Page {
+                documents, more, ..
+            } = self
+                .replica
+                .documents(&collection, "", after.as_deref(), PAGE)?;
             after = documents.last().map(|last| last.key.name().to_owned());
             for change in documents {
                 let Some(document) = change.entry.value else {
@@ -238,8 +240,11 @@ impl Records {
         let written = self
             .replica
             .write(operations, AckTarget::Local, Duration::ZERO);
-        written.await?;
-        Ok(())
+        // Which of the records is refused for what is of no use to whoever writes them together.
+        written.await.map(drop).map_err(|error| match error {
+            WriteError::Refused(refused) => WriteError::Refused(refused.reason().clone()).into(),
+            other => other.into(),
+        })
     }
 
     /// A signal for every change of a collection from now on, whichever node made it.

@@ -3,6 +3,7 @@
 mod clock;
 pub mod document;
 mod entry;
+mod frontier;
 mod id;
 mod key;
 mod vector;
@@ -10,6 +11,7 @@ mod version;
 
 pub use clock::{ClockAhead, HybridClock, Timestamp};
 pub use entry::{Change, Delta, Entry};
+pub use frontier::Frontier;
 pub use id::{Epoch, Origin, PeerId, ReplicaId, SEQ_MAX, Seq};
 pub use key::{Collection, InvalidName, KEY_BYTES_MAX, Key, VALUE_BYTES_MAX};
 pub use vector::{SeqRange, SeqSet, VersionVector};

@@ -20,7 +20,7 @@ use super::hub::EndHub;
 use super::links::Links;
 use super::ring::Ring;
 use crate::codec;
-use crate::model::PeerId;
+use crate::model::{Frontier, PeerId};
 use crate::protocol::{
     AckTarget, Input, Message, Now, Operation, Output, Replica, RequestId, Status, WriteReceipt,
     WriteRefused, WriteRequest, commit,
@@ -69,6 +69,7 @@ pub(super) struct Driver {
     pub(super) ring: Arc<Ring>,
     pub(super) status: watch::Sender<Arc<Status>>,
     pub(super) hub: EndHub,
+    pub(super) reached: watch::Sender<Frontier>,
     pub(super) began: Instant,
 }
 
@@ -184,6 +185,7 @@ impl Driver {
                 if !changes.is_empty() {
                     self.hub.0.tell(changes, self.replica.feed().head);
                 }
+                self.tell_reached();
                 for output in outputs {
                     self.output(turn, output);
                 }
@@ -239,6 +241,17 @@ impl Driver {
             *published = status;
             changed
         });
+    }
+
+    /// Before the replies, so that who has the answer to a write need not wait for it.
+    fn tell_reached(&mut self) {
+        let advanced = self.replica.take_advanced();
+        if !advanced.is_empty() {
+            self.reached.send_if_modified(|reached| {
+                let further = advanced.into_iter().map(|dot| reached.note(dot));
+                further.fold(false, |any, one| any | one)
+            });
+        }
     }
 
     fn now(&self) -> Now {

@@ -9,14 +9,16 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::arrival::{self, WaitError};
 use super::driver::{Command, Driver};
 use super::hub::{EndHub, Hub};
 use super::incoming::{Greeting, Incoming};
+use super::lag::PeerLag;
 use super::links::{LinkStatus, Links, Peer};
 use super::ring::Ring;
 use super::watch::{Cursor, Watch, WatchError};
 use super::{Connector, Stream, wall_ms};
-use crate::model::{Collection, Entry, Key, PeerId, ReplicaId};
+use crate::model::{Collection, Entry, Frontier, Key, PeerId, ReplicaId};
 use crate::protocol::{
     AckTarget, Config, Now, Operation, Replica, Status, WriteReceipt, WriteRefused,
 };
@@ -122,6 +124,7 @@ pub fn start(
     let (commands, commands_taken) = mpsc::channel(options.commands_max);
     let (status, status_seen) = watch::channel(Arc::new(replica.status()));
     let hub = Hub::new(replica.feed().head);
+    let (reached, reached_seen) = watch::channel(Frontier::of_vector(&replica.status().vector));
     let ring = Ring::new(options.ring_bytes_max);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -147,6 +150,7 @@ pub fn start(
         ring,
         status,
         hub: EndHub(hub.clone()),
+        reached,
         began,
     };
     let connections = runtime.handle().clone();
@@ -170,6 +174,8 @@ pub fn start(
         connections,
         status: status_seen,
         hub,
+        reached: reached_seen,
+        began,
         sealed: Arc::new(AtomicBool::new(false)),
         held_back: Arc::default(),
     })
@@ -188,6 +194,10 @@ pub struct Handle {
     connections: tokio::runtime::Handle,
     status: watch::Receiver<Arc<Status>>,
     hub: Arc<Hub>,
+    /// What is here without a gap.
+    reached: watch::Receiver<Frontier>,
+    /// From when on the replica counts its time.
+    began: Instant,
     sealed: Arc<AtomicBool>,
     /// Why no writes are taken for the time being.
     held_back: Arc<RwLock<Option<Arc<str>>>>,
@@ -240,13 +250,35 @@ impl Handle {
         Ok(replied.await.map_err(|_| WriteError::Unknown)??)
     }
 
+    /// Waits until this node has everything up to `wanted`, but no longer than `limit`;
+    /// what nobody has any more is not waited for below a write that is here. What is read
+    /// afterwards shows what was wanted, or what came after it.
+    ///
+    /// # Errors
+    /// [`WaitError`] says what is lacking.
+    pub async fn wait_for(&self, wanted: &Frontier, limit: Duration) -> Result<(), WaitError> {
+        let (reached, status) = (self.reached.clone(), self.status.clone());
+        arrival::wait_for(wanted, reached, status, limit).await
+    }
+
     /// What this node holds for a key; deleted ones as tombstones.
     ///
     /// # Errors
     /// [`ReadError`].
     pub fn entry(&self, key: &Key) -> Result<Option<Entry>, ReadError> {
+        self.entry_noting(key, &mut Frontier::default())
+    }
+
+    /// The same, and notes in `seen` the writes that the answer rests on.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn entry_noting(&self, key: &Key, seen: &mut Frontier) -> Result<Option<Entry>, ReadError> {
         let record = storage::read(&*self.storage, |reader| state::entry(reader, key))?;
-        Ok(record.and_then(|record| Entry::of(&record.document, wall_ms())))
+        Ok(record.and_then(|record| {
+            record.document.note_writes(seen);
+            Entry::of(&record.document, wall_ms())
+        }))
     }
 
     /// A page of a collection's documents, in order of their keys.
@@ -334,6 +366,12 @@ impl Handle {
     /// The replica's state, as it changes.
     pub fn status(&self) -> watch::Receiver<Arc<Status>> {
         self.status.clone()
+    }
+
+    /// How far the peers are behind, and this node behind them; by name.
+    pub fn lags(&self) -> Vec<PeerLag> {
+        let status = self.status.borrow().clone();
+        PeerLag::all(&status, self.links(), self.began.elapsed())
     }
 
     /// How the connections to the peers stand.

@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, ReadHalf, WriteHalf};
@@ -56,10 +57,23 @@ pub struct LinkStatus {
     pub peer: Peer,
     /// Whether the live lane is up.
     pub up: bool,
+    /// Since when it is, or is not.
+    pub since: SystemTime,
     /// Why the last attempt failed, if it did.
     pub last_error: Option<String>,
     /// Frames that the peer was too slow for; it got their contents by a pull.
     pub frames_lost: u64,
+    /// What waits to be sent to it.
+    pub queued: Queued,
+}
+
+/// What waits to be sent to a peer. What its kernel and ours hold is not in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Queued {
+    /// Messages: chunks of pulls, vectors, acknowledgements.
+    pub messages: usize,
+    /// Bytes of writes that are pushed live.
+    pub ring_bytes: u64,
 }
 
 /// All connections that this node opens.
@@ -81,6 +95,8 @@ struct Link {
     live: mpsc::Sender<Message>,
     bulk: mpsc::Sender<Message>,
     status: Arc<Mutex<LinkStatus>>,
+    /// By which the ring knows the live lane.
+    reader: Arc<AtomicU64>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -139,10 +155,14 @@ impl Links {
     }
 
     pub(super) fn statuses(&self) -> Vec<LinkStatus> {
+        let ring = &self.shared.ring;
         let mut statuses: Vec<LinkStatus> = self
             .lock()
             .values()
-            .map(|link| lock(&link.status).clone())
+            .map(|link| LinkStatus {
+                queued: link.queued(ring),
+                ..lock(&link.status).clone()
+            })
             .collect();
         statuses.sort_by(|a, b| a.peer.id.cmp(&b.peer.id));
         statuses
@@ -160,18 +180,24 @@ impl Link {
         let status = Arc::new(Mutex::new(LinkStatus {
             peer: peer.clone(),
             up: false,
+            since: SystemTime::now(),
             last_error: None,
             frames_lost: 0,
+            queued: Queued::default(),
         }));
+        // No reader has this number.
+        let reader = Arc::new(AtomicU64::new(u64::MAX));
         let task = LinkTask {
             shared: shared.clone(),
             peer,
             status: status.clone(),
+            reader: reader.clone(),
         };
         let bulk_task = LinkTask {
             shared: shared.clone(),
             peer: task.peer.clone(),
             status: status.clone(),
+            reader: reader.clone(),
         };
         let tasks = [
             shared.runtime.spawn(task.run_live(live_queue)),
@@ -181,7 +207,16 @@ impl Link {
             live,
             bulk,
             status,
+            reader,
             tasks,
+        }
+    }
+
+    fn queued(&self, ring: &Ring) -> Queued {
+        let lanes = [&self.live, &self.bulk].into_iter();
+        Queued {
+            messages: lanes.map(|lane| QUEUE_MAX - lane.capacity()).sum(),
+            ring_bytes: ring.waiting_for(self.reader.load(Ordering::Relaxed)),
         }
     }
 }
@@ -190,6 +225,7 @@ struct LinkTask {
     shared: Shared,
     peer: Peer,
     status: Arc<Mutex<LinkStatus>>,
+    reader: Arc<AtomicU64>,
 }
 
 impl LinkTask {
@@ -232,9 +268,11 @@ impl LinkTask {
         queue: &mut mpsc::Receiver<Message>,
     ) -> io::Error {
         let mut ring = self.shared.ring.subscribe();
+        self.reader.store(ring.id(), Ordering::Relaxed);
         {
             let mut status = lock(&self.status);
             status.up = true;
+            status.since = SystemTime::now();
             status.last_error = None;
         }
         info!(peer = %self.peer.id, address = %self.peer.address, "replication link is up");
@@ -364,7 +402,9 @@ impl LinkTask {
         let mut status = lock(&self.status);
         let text = super::driver::chain(error);
         let news = status.up || status.last_error.as_deref() != Some(text.as_str());
-        status.up = false;
+        if std::mem::replace(&mut status.up, false) {
+            status.since = SystemTime::now();
+        }
         if news {
             info!(peer = %self.peer.id, address = %self.peer.address, error = %text, "replication link is down");
         }

@@ -9,6 +9,8 @@
 //! - `links`: one task a peer that connects, greets, and sends what the replica says:
 //!   the live lane from the ring and a queue, the bulk lane (chunks of pulls) over a
 //!   connection of its own, so that catching up never stands in the way of the rest.
+//! - `arrival`: waiting until what others have written is here.
+//! - `lag`: how far behind a peer is, from what the replica and the links know.
 //! - `incoming`: one task a connection that greets and reads.
 //! - `hub`: tells watchers that have caught up of what concerns them.
 //! - `ring`: encoded pushes, once for all peers, with a cursor for each. There is no
@@ -22,10 +24,12 @@
 //! callers wait), bytes in the ring, changes in the mailbox of a watcher, messages queued for a peer (beyond it they are
 //! dropped; vectors and pulls make good for them), one frame in memory a connection.
 
+mod arrival;
 mod driver;
 mod handle;
 mod hub;
 mod incoming;
+mod lag;
 mod links;
 mod ring;
 mod watch;
@@ -37,9 +41,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use arrival::{Lacking, WaitError};
 pub use handle::{Handle, Options, ReadError, StartError, WriteError, start};
 pub use hub::Seen;
-pub use links::{LinkStatus, Peer};
+pub use lag::PeerLag;
+pub use links::{LinkStatus, Peer, Queued};
 pub use watch::{Cursor, ParseCursorError, Watch, WatchError};
 
 /// Milliseconds since 1970.

@@ -24,9 +24,19 @@ struct Frames {
     /// Number of the first frame that is still there.
     first: u64,
     bytes: usize,
-    /// Reader → the number of the frame that it reads next.
-    cursors: BTreeMap<u64, u64>,
+    /// Bytes of all frames before the first.
+    passed: u64,
+    /// By reader.
+    cursors: BTreeMap<u64, Cursor>,
     next_reader: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Cursor {
+    /// Number of the frame that is read next.
+    next: u64,
+    /// Bytes of all frames before it.
+    passed: u64,
 }
 
 /// What a reader finds at its cursor.
@@ -76,7 +86,10 @@ impl Ring {
         let changes = self.head.subscribe();
         let mut ring = self.lock();
         let id = ring.next_reader;
-        let end = ring.end();
+        let end = Cursor {
+            next: ring.end(),
+            passed: ring.end_bytes(),
+        };
         ring.next_reader += 1;
         ring.cursors.insert(id, end);
         Reader {
@@ -84,6 +97,16 @@ impl Ring {
             id,
             changes,
         }
+    }
+
+    /// Bytes that wait for this reader; none where it is gone.
+    pub(super) fn waiting_for(&self, reader: u64) -> u64 {
+        let ring = self.lock();
+        let cursor = ring.cursors.get(&reader);
+        // What it lost does not wait for it.
+        cursor.map_or(0, |cursor| {
+            ring.end_bytes() - cursor.passed.max(ring.passed)
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Frames> {
@@ -97,16 +120,23 @@ impl Frames {
         self.first + self.frames.len() as u64
     }
 
+    /// Bytes of all frames there have been.
+    fn end_bytes(&self) -> u64 {
+        self.passed + self.bytes as u64
+    }
+
     fn drop_first(&mut self) {
         if let Some(oldest) = self.frames.pop_front() {
             self.bytes -= oldest.len();
+            self.passed += oldest.len() as u64;
             self.first += 1;
         }
     }
 
     /// Forgets what every reader has passed.
     fn drop_passed(&mut self) {
-        let slowest = self.cursors.values().copied().min().unwrap_or(u64::MAX);
+        let slowest = self.cursors.values().map(|cursor| cursor.next).min();
+        let slowest = slowest.unwrap_or(u64::MAX);
         while self.first < slowest && !self.frames.is_empty() {
             self.drop_first();
         }
@@ -114,6 +144,11 @@ impl Frames {
 }
 
 impl Reader {
+    /// By what [`Ring::waiting_for`] knows it.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Waits until there is something new since the last call; `false` if there will
     /// never be again.
     pub(super) async fn changed(&mut self) -> bool {
@@ -131,16 +166,23 @@ impl Reader {
         let Some(cursor) = ring.cursors.get(&self.id).copied() else {
             return Next::Empty;
         };
-        if cursor < ring.first {
-            let first = ring.first;
+        if cursor.next < ring.first {
+            let first = Cursor {
+                next: ring.first,
+                passed: ring.passed,
+            };
             ring.cursors.insert(self.id, first);
-            return Next::Lost(first - cursor);
+            return Next::Lost(first.next - cursor.next);
         }
-        let offset = usize::try_from(cursor - ring.first).unwrap_or(usize::MAX);
+        let offset = usize::try_from(cursor.next - ring.first).unwrap_or(usize::MAX);
         let Some(frame) = ring.frames.get(offset).cloned() else {
             return Next::Empty;
         };
-        ring.cursors.insert(self.id, cursor + 1);
+        let after = Cursor {
+            next: cursor.next + 1,
+            passed: cursor.passed + frame.len() as u64,
+        };
+        ring.cursors.insert(self.id, after);
         ring.drop_passed();
         Next::Frame(frame)
     }
@@ -173,6 +215,29 @@ mod tests {
         assert_eq!(reader.next(), Next::Empty);
         ring.push(Bytes::from(vec![0; 100]));
         assert!(matches!(reader.next(), Next::Frame(frame) if frame.len() == 100));
+    }
+
+    #[test]
+    fn the_bytes_that_wait_for_a_reader_are_those_that_it_will_read() {
+        let ring = Ring::new(10);
+        ring.push(Bytes::from_static(b"before"));
+        let reader = ring.subscribe();
+        let waiting = || ring.waiting_for(reader.id());
+        assert_eq!(waiting(), 0);
+        ring.push(Bytes::from_static(b"1234"));
+        ring.push(Bytes::from_static(b"567"));
+        assert_eq!(waiting(), 7);
+        assert_eq!(reader.next(), Next::Frame(Bytes::from_static(b"1234")));
+        assert_eq!(waiting(), 3);
+        for _ in 0..5 {
+            ring.push(Bytes::from_static(b"9876"));
+        }
+        assert_eq!(waiting(), 8, "the ring keeps no more than 10");
+        assert_eq!(reader.next(), Next::Lost(4));
+        assert_eq!(waiting(), 8);
+        let (id, slow) = (reader.id(), ring.subscribe());
+        drop(reader);
+        assert_eq!((ring.waiting_for(id), ring.waiting_for(slow.id())), (0, 0));
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Replica {
             }
         };
         let mut revisions = Vec::with_capacity(planned.len());
+        self.marks.note(self.written() + 1, now.elapsed);
         for one in planned {
             revisions.push(one.revision);
             self.put(one, writer)?;
@@ -116,9 +117,11 @@ impl Replica {
             weight: 0,
         };
         let single = request.operations.len() == 1;
-        for operation in request.operations {
-            if let Err(refused) = plan.operation(operation, single)? {
-                return Ok(Err(refused));
+        for (index, operation) in request.operations.into_iter().enumerate() {
+            match plan.operation(operation, single)? {
+                Ok(()) => {}
+                Err(refused) if single => return Ok(Err(refused)),
+                Err(refused) => return Ok(Err(refused.of_operation(index))),
             }
         }
         Ok(Ok(plan.planned))
@@ -154,12 +157,16 @@ impl Replica {
                 most,
             });
         }
-        for Operation { key, action, .. } in operations {
+        for (index, Operation { key, action, .. }) in operations.iter().enumerate() {
             if let Action::Put(body) | Action::Patch(body) = action {
                 let most = self.config.policies.of(key.collection()).document_bytes_max;
                 let bytes = body.len();
                 if bytes > most {
-                    return Err(WriteRefused::DocumentTooLarge { bytes, most });
+                    let refused = WriteRefused::DocumentTooLarge { bytes, most };
+                    return Err(match operations.len() {
+                        1 => refused,
+                        _ => refused.of_operation(index),
+                    });
                 }
             }
         }

@@ -30,6 +30,7 @@ impl Replica {
         self.changed = true;
         self.counters.epochs_begun += 1;
         self.waiting.expire();
+        self.marks.clear();
         for known in self.peers.values_mut() {
             known.acked = 0;
         }

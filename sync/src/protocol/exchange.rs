@@ -1,5 +1,7 @@
 //! Messages of peers: what they push, what they have, what they acknowledge.
 
+use std::sync::Arc;
+
 use super::{Message, Now, Output, Replica};
 use crate::model::{ClockAhead, Delta, Origin, PeerId, Seq, VersionVector};
 use crate::storage::{StoreError, Writer, state};
@@ -82,7 +84,10 @@ impl Replica {
         };
         known.origin = Some(origin);
         known.acked = acked;
+        let vector = Arc::new(vector);
+        known.note_lack(behind.then_some(&vector), &self.vector, now.elapsed);
         known.vector = Some(vector);
+        known.heard_at = now.elapsed;
         if !behind {
             known.behind_in_a_row = 0;
             known.caught_up = true;

@@ -177,6 +177,14 @@ pub enum WriteRefused {
         /// How many are allowed.
         most: usize,
     },
+    /// One of several operations is refused, and the others with it.
+    #[error("operation {index}: {reason}")]
+    Operation {
+        /// Which one, counted from 0.
+        index: usize,
+        /// Why.
+        reason: Box<WriteRefused>,
+    },
     /// There is nothing to delete.
     #[error("there is no document {0:?}")]
     NotFound(Key),
@@ -199,6 +207,28 @@ pub enum WriteRefused {
     /// The store failed while it made the write durable: whether it did is not known.
     #[error("this node's disk failed; the write may or may not have been done: {0}")]
     Storage(String),
+}
+
+impl WriteRefused {
+    /// Why, whichever operation it is about.
+    pub fn reason(&self) -> &WriteRefused {
+        match self {
+            Self::Operation { reason, .. } => reason.reason(),
+            other => other,
+        }
+    }
+
+    /// The same for the operation at `index` of several.
+    pub(super) fn of_operation(self, index: usize) -> Self {
+        match self {
+            // About all of them.
+            Self::TooLarge { .. } => self,
+            reason => Self::Operation {
+                index,
+                reason: Box::new(reason),
+            },
+        }
+    }
 }
 
 impl From<&StoreError> for WriteRefused {

@@ -27,6 +27,7 @@ mod config;
 mod epoch;
 mod exchange;
 mod input;
+mod marks;
 mod message;
 mod peers;
 mod pull;
@@ -41,5 +42,5 @@ pub use input::{
     WriteRequest,
 };
 pub use message::{Message, PullChunk};
-pub use peers::{Counters, PeerStatus, Status};
+pub use peers::{Counters, PeerStatus, Progress, Status};
 pub use replica::{Replica, commit, write_requests};

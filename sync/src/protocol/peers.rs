@@ -1,8 +1,10 @@
 //! What a replica knows about its peers, and how it tells about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Origin, PeerId, Seq, VersionVector};
+use super::marks::Marks;
+use crate::model::{Dot, Origin, PeerId, Seq, SeqSet, VersionVector};
 use crate::storage::state::{Digest, FeedEnds};
 
 /// One peer.
@@ -15,7 +17,12 @@ pub(super) struct Peer {
     /// Under which origin it writes.
     pub(super) origin: Option<Origin>,
     /// What it had when it last said so.
-    pub(super) vector: Option<VersionVector>,
+    pub(super) vector: Option<Arc<VersionVector>>,
+    /// When that was.
+    pub(super) heard_at: Duration,
+    /// What it had when this replica was last known to lack something of it, and since
+    /// when; a newer word takes its place only when all of it is in.
+    pub(super) lacked: Option<(Arc<VersionVector>, Duration)>,
     /// Up to where it has our writes on disk.
     pub(super) acked: Seq,
     /// How often in a row it said that it has something that we lack.
@@ -26,6 +33,59 @@ pub(super) struct Peer {
     pub(super) caught_up: bool,
     /// Why something it sent was last refused.
     pub(super) last_error: Option<String>,
+}
+
+impl Peer {
+    /// Notes whether we lack something of what the peer has said now.
+    pub(super) fn note_lack(
+        &mut self,
+        lacking: Option<&Arc<VersionVector>>,
+        own: &VersionVector,
+        now: Duration,
+    ) {
+        let Some(theirs) = lacking else {
+            self.lacked = None;
+            return;
+        };
+        let still = self.lacked.take().filter(|(goal, _)| !own.covers(goal));
+        self.lacked = still.or_else(|| Some((theirs.clone(), now)));
+    }
+
+    /// The peer as it is told of, where we have `own` and have made `written` writes.
+    pub(super) fn status(
+        &self,
+        peer: &PeerId,
+        own: &VersionVector,
+        written: Seq,
+        marks: &Marks,
+    ) -> PeerStatus {
+        let behind = self.vector.as_ref();
+        let behind = behind.map_or(0, |theirs| own.missing_count(theirs));
+        let unacknowledged = written.saturating_sub(self.acked);
+        // Once the goal is in, what is lacking was told of by the last word.
+        let goal = self.lacked.as_ref().filter(|(goal, _)| !own.covers(goal));
+        let lacking_since = goal.map_or(self.heard_at, |(_, since)| *since);
+        PeerStatus {
+            peer: peer.clone(),
+            linked: self.linked,
+            heard: self.vector.is_some(),
+            behind,
+            unacknowledged,
+            caught_up: self.caught_up,
+            last_error: self.last_error.clone(),
+            progress: Progress {
+                origin: self.origin,
+                acked: self.acked,
+                heard_at: self.vector.as_ref().map(|_| self.heard_at),
+                vector: self.vector.clone(),
+                unacknowledged_since: match unacknowledged {
+                    0 => None,
+                    _ => marks.at(self.acked + 1),
+                },
+                behind_since: (behind > 0).then_some(lacking_since),
+            },
+        }
+    }
 }
 
 /// A replica at one moment.
@@ -47,6 +107,31 @@ pub struct Status {
     pub counters: Counters,
 }
 
+impl Status {
+    /// Whether everything up to a write is here that there is: the write itself, and of
+    /// those before it all that any peer has said to have. Without a word of those peers
+    /// that could be asked, it is not known, and the answer is no.
+    pub fn has_all_there_is(&self, upto: Dot) -> bool {
+        let Some(own) = self.vector.of(upto.origin) else {
+            return false;
+        };
+        let mut peers = self.peers.iter();
+        let asked = peers.all(|peer| peer.heard || !peer.linked);
+        let heard = self.peers.is_empty() || self.peers.iter().any(|peer| peer.heard);
+        let vectors = self.peers.iter();
+        let mut vectors = vectors.filter_map(|peer| peer.progress.vector.as_deref());
+        let lacks = |theirs: &SeqSet| {
+            let mut theirs = theirs.clone();
+            theirs.truncate(upto.seq);
+            !own.missing_from(&theirs).is_empty()
+        };
+        own.contains(upto.seq)
+            && asked
+            && heard
+            && !vectors.any(|vector| vector.of(upto.origin).is_some_and(lacks))
+    }
+}
+
 /// One peer at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerStatus {
@@ -64,6 +149,27 @@ pub struct PeerStatus {
     pub caught_up: bool,
     /// Why something it sent was last refused.
     pub last_error: Option<String>,
+    /// How far it is, and since when.
+    pub progress: Progress,
+}
+
+/// How far a peer is. Moments are those of [`Now::elapsed`](super::Now).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Under which origin it writes.
+    pub origin: Option<Origin>,
+    /// What it had when it last said so, which it does every second.
+    pub vector: Option<Arc<VersionVector>>,
+    /// When it did.
+    pub heard_at: Option<Duration>,
+    /// Up to where it has this replica's writes on disk.
+    pub acked: Seq,
+    /// When the oldest write of this replica was made that it has not acknowledged. Not
+    /// known of writes of an earlier life.
+    pub unacknowledged_since: Option<Duration>,
+    /// When the peer first told of the oldest of what this replica lacks; that was
+    /// written within a second or two before, if the two were linked.
+    pub behind_since: Option<Duration>,
 }
 
 /// What a replica has done since it was opened.
@@ -91,4 +197,117 @@ pub struct Counters {
     pub clocks_refused: u64,
     /// New epochs begun: one with the first write of each life.
     pub epochs_begun: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, ReplicaId, SeqRange};
+
+    fn origin() -> Origin {
+        Origin {
+            replica: ReplicaId([1; 16]),
+            epoch: Epoch(1),
+        }
+    }
+
+    fn up_to(seq: Seq) -> VersionVector {
+        let origin = origin();
+        let mut vector = VersionVector::default();
+        (1..=seq).for_each(|seq| vector.insert(Dot { origin, seq }));
+        vector
+    }
+
+    /// A peer told at each of these seconds that it has so many writes, while we had so many.
+    fn behind_since(told: &[(u64, Seq, Seq)], own_now: Seq) -> Option<u64> {
+        let mut peer = Peer::default();
+        for &(at, theirs, own) in told {
+            let (theirs, own) = (Arc::new(up_to(theirs)), up_to(own));
+            let lacking = (!own.covers(&theirs)).then_some(&theirs);
+            peer.note_lack(lacking, &own, Duration::from_secs(at));
+            peer.vector = Some(theirs);
+            peer.heard_at = Duration::from_secs(at);
+        }
+        let status = peer.status(&PeerId::new("n2"), &up_to(own_now), 0, &Marks::default());
+        let since = status.progress.behind_since?;
+        Some(since.as_secs())
+    }
+
+    #[test]
+    fn who_is_behind_is_so_since_it_was_told_of_the_oldest_that_it_lacks() {
+        assert_eq!(behind_since(&[(1, 5, 5)], 5), None);
+        assert_eq!(behind_since(&[(1, 5, 5), (2, 6, 5)], 5), Some(2));
+        assert_eq!(behind_since(&[(2, 6, 5), (3, 9, 5)], 5), Some(2));
+        assert_eq!(behind_since(&[(2, 6, 5), (3, 9, 5)], 9), None);
+    }
+
+    /// It always lacks what was written in the last second, and never anything for long.
+    #[test]
+    fn who_keeps_up_with_a_busy_peer_is_not_behind_for_long() {
+        let busy: Vec<_> = (1..100).map(|at| (at, at + 1, at)).collect();
+        assert_eq!(behind_since(&busy, 99), Some(99));
+        assert_eq!(behind_since(&[(2, 6, 5), (3, 9, 5)], 6), Some(3));
+    }
+
+    fn ranges(ranges: &[(Seq, Seq)]) -> VersionVector {
+        let mut vector = VersionVector::default();
+        for &(first, last) in ranges {
+            vector.insert_range(origin(), SeqRange { first, last });
+        }
+        vector
+    }
+
+    fn status(own: &[(Seq, Seq)], peers: Vec<Peer>) -> Status {
+        let vector = ranges(own);
+        let peers = peers
+            .iter()
+            .map(|peer| peer.status(&PeerId::new("n2"), &vector, 0, &Marks::default()));
+        let peers = peers.collect();
+        Status {
+            origin: origin(),
+            written: 0,
+            feed: FeedEnds::default(),
+            digest: Digest::default(),
+            vector,
+            peers,
+            counters: Counters::default(),
+        }
+    }
+
+    #[test]
+    fn a_gap_counts_for_as_long_as_a_peer_could_fill_it() {
+        let told = |has: &[(Seq, Seq)]| Peer {
+            linked: true,
+            vector: Some(Arc::new(ranges(has))),
+            ..Peer::default()
+        };
+        let silent = |linked| Peer {
+            linked,
+            ..Peer::default()
+        };
+        let upto = |seq| Dot {
+            origin: origin(),
+            seq,
+        };
+        // The writes 5 to 8 were lost with the store that made them.
+        let own = [(1, 4), (9, 10)];
+        for (peers, all_there_is) in [
+            (vec![told(&own)], true),
+            (vec![told(&own), silent(false)], true),
+            (vec![told(&own), silent(true)], false),
+            (vec![silent(false)], false),
+            (vec![told(&own), told(&[(1, 7)])], false),
+            (vec![told(&[(1, 4), (11, 20)])], true),
+            (vec![], true),
+        ] {
+            let status = status(&own, peers);
+            assert_eq!(
+                status.has_all_there_is(upto(10)),
+                all_there_is,
+                "{status:?}"
+            );
+            assert!(!status.has_all_there_is(upto(11)), "it is not here");
+            assert!(!status.has_all_there_is(upto(7)), "it is not here");
+        }
+    }
 }

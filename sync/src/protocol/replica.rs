@@ -7,14 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::marks::Marks;
 use super::peers::Peer;
 use super::pull::{Pulling, Serving};
 use super::random::SplitMix64;
 use super::waiting::WaitingWrites;
-use super::{Config, Counters, Input, Message, Now, Output, PeerStatus, RequestId, Status};
+use super::{Config, Counters, Input, Message, Now, Output, RequestId, Status};
 use crate::model::document::Document;
 use crate::model::{
-    Change, Delta, Entry, Epoch, HybridClock, Key, Origin, PeerId, ReplicaId, Seq, VersionVector,
+    Change, Delta, Dot, Entry, Epoch, HybridClock, Key, Origin, PeerId, ReplicaId, Seq,
+    VersionVector,
 };
 use crate::storage::state::{self, Digest, FeedEnds, FeedItem, Header};
 use crate::storage::{self, Finish, Storage, StoreError, Writer};
@@ -30,6 +32,10 @@ pub struct Replica {
     pub(super) opened_under: Origin,
     /// Origins whose part of the vector is not written yet.
     pub(super) dirty: BTreeSet<Origin>,
+    /// Origins whose part of the vector was written since the driver last asked.
+    pub(super) advanced: BTreeSet<Origin>,
+    /// When it made its writes.
+    pub(super) marks: Marks,
     /// Whether the transaction under way has changed anything.
     pub(super) changed: bool,
     pub(super) peers: BTreeMap<PeerId, Peer>,
@@ -91,6 +97,8 @@ impl Replica {
             header,
             vector,
             dirty: BTreeSet::new(),
+            advanced: BTreeSet::new(),
+            marks: Marks::default(),
             changed: false,
             peers: BTreeMap::new(),
             pulling: None,
@@ -187,7 +195,7 @@ impl Replica {
         }
         self.header.clock = self.clock.last();
         state::set_header(writer, &self.header)?;
-        self.dirty.clear();
+        self.advanced.append(&mut self.dirty);
         self.changed = false;
         Ok(Finish::Commit)
     }
@@ -259,21 +267,23 @@ impl Replica {
         self.header.feed
     }
 
+    /// Of each origin of which anything was taken in since the last call: up to where
+    /// all of it is in. Call it when the transaction is durable.
+    pub fn take_advanced(&mut self) -> Vec<Dot> {
+        let origins = std::mem::take(&mut self.advanced).into_iter();
+        let dot = |origin| {
+            let seq = self.vector.of(origin)?.contiguous();
+            Some(Dot { origin, seq })
+        };
+        origins.filter_map(dot).collect()
+    }
+
     /// The replica at this moment.
     pub fn status(&self) -> Status {
         let written = self.written();
-        let peers = self.peers.iter().map(|(peer, known)| PeerStatus {
-            peer: peer.clone(),
-            linked: known.linked,
-            heard: known.vector.is_some(),
-            behind: known
-                .vector
-                .as_ref()
-                .map_or(0, |theirs| self.vector.missing_count(theirs)),
-            unacknowledged: written.saturating_sub(known.acked),
-            caught_up: known.caught_up,
-            last_error: known.last_error.clone(),
-        });
+        let peers = self.peers.iter();
+        let peers =
+            peers.map(|(peer, known)| known.status(peer, &self.vector, written, &self.marks));
         Status {
             origin: self.header.origin,
             written,

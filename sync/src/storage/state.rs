@@ -16,7 +16,7 @@ use super::records::{self, EntryRecord};
 use super::{Reader, StoreError, Table, Writer};
 use crate::model::document::{Document, Write};
 use crate::model::{
-    Change, Collection, Delta, Dot, Entry, Key, Origin, Seq, SeqRange, SeqSet, Timestamp,
+    Change, Collection, Delta, Dot, Entry, Frontier, Key, Origin, Seq, SeqRange, SeqSet, Timestamp,
     VersionVector,
 };
 
@@ -408,6 +408,8 @@ pub struct Page {
     pub documents: Vec<Change>,
     /// Whether the page was closed before the end: go on after its last key.
     pub more: bool,
+    /// The writes that it rests on, those of the deletions among its keys included.
+    pub seen: Frontier,
 }
 
 /// A page of the documents of a collection: those whose names begin with `prefix` and
@@ -440,6 +442,7 @@ pub fn documents(
         let document = records::decode_entry(record)?.document;
         let entry = Entry::of(&document, now_ms).filter(|entry| !entry.is_tombstone());
         let Some(entry) = entry else {
+            document.note_writes(&mut page.seen);
             return Ok(ControlFlow::Continue(()));
         };
         if page.documents.len() >= limit || bytes >= PAGE_BYTES {
@@ -451,6 +454,7 @@ pub fn documents(
             entry,
         };
         bytes += change.weight();
+        document.note_writes(&mut page.seen);
         page.documents.push(change);
         Ok(ControlFlow::Continue(()))
     })?;

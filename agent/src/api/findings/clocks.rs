@@ -163,6 +163,7 @@ mod tests {
             unacknowledged: 0,
             caught_up: false,
             last_error: Some("its clock is 61 s ahead".to_owned()),
+            progress: Default::default(),
         }];
         let found = scene.only(Code::ReplicationBroken);
         assert_eq!(found.cause, "its clock is 61 s ahead");

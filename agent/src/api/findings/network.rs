@@ -392,8 +392,10 @@ mod tests {
                 address: "10.0.0.2:9400".parse().unwrap(),
             },
             up: false,
+            since: now(),
             last_error: Some("no answer".to_owned()),
             frames_lost: 0,
+            queued: Default::default(),
         }];
         let found = scene.only(Code::ReplicationBroken);
         assert_eq!(found.cause, "no answer");

@@ -150,7 +150,9 @@ pub(in crate::cli) struct SyncPeer {
     pub(in crate::cli) id: Option<String>,
     pub(in crate::cli) connected: Option<bool>,
     pub(in crate::cli) behind: Option<u64>,
+    pub(in crate::cli) behind_ms: Option<u64>,
     pub(in crate::cli) unacknowledged: Option<u64>,
+    pub(in crate::cli) unacknowledged_ms: Option<u64>,
     pub(in crate::cli) last_error: Option<String>,
 }
 
@@ -214,6 +216,14 @@ pub(in crate::cli) struct AuditRecord {
 #[serde(default)]
 pub(in crate::cli) struct WriteReceipt {
     pub(in crate::cli) version: Option<String>,
+    pub(in crate::cli) acks: Option<u64>,
+}
+
+/// Answer of `POST /v1/data:batch`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct BatchReceipt {
+    pub(in crate::cli) results: Vec<WriteReceipt>,
     pub(in crate::cli) acks: Option<u64>,
 }
 

@@ -8,6 +8,7 @@
 mod answers;
 mod error;
 mod events;
+mod replication;
 mod sse;
 mod target;
 
@@ -29,11 +30,12 @@ use tokio::time::timeout;
 use crate::config::HttpUrl;
 
 pub(super) use answers::{
-    AuditRecord, AuditRecords, Change, DataPage, Decided, Endpoint, EventPage, Finding, Member,
-    Members, NodeEvent, Status, WriteReceipt, age,
+    AuditRecord, AuditRecords, BatchReceipt, Change, DataPage, Decided, Endpoint, EventPage,
+    Finding, Member, Members, NodeEvent, Status, WriteReceipt, age,
 };
 pub use error::{ClientError, Refusal};
 pub(super) use events::EventStream;
+pub(super) use replication::{PeerProgress, SyncPeers};
 pub(super) use sse::Event;
 pub use sse::EventError;
 pub(super) use target::Target;

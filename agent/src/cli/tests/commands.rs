@@ -47,7 +47,7 @@ fn status_says_that_all_is_well() {
             "app":{"url":"http://127.0.0.1:9413","healthy":true,"reason":null},
             "proxy":{"listen":"127.0.0.1:9412","requests":120,"failed":0,"retried":2,
               "endpoints":[{"id":"n1","target":"127.0.0.1:9413","admission":"admitted","in_flight":0,"requests":40,"failures":0,"ejected":false}]},
-            "sync":{"caught_up":true,"peers":[{"id":"n2","connected":true,"behind":0,"unacknowledged":3},{"id":"n3","connected":false,"last_error":"timed out"}]},
+            "sync":{"caught_up":true,"peers":[{"id":"n2","connected":true,"behind":0,"unacknowledged":3,"unacknowledged_ms":4210},{"id":"n3","connected":false,"last_error":"timed out"}]},
             "findings":[]}"#,
     ));
     let status = run(&["status", "--api", &server.url()]);
@@ -61,7 +61,7 @@ fn status_says_that_all_is_well() {
          proxy        127.0.0.1:9412, 120 requests, 0 failed, 2 retried\n\
          \x20            n1 at 127.0.0.1:9413: admitted, 40 requests, 0 failures, 0 in flight\n\
          replication  caught up\n\
-         \x20            n2: connected, 3 changes of this node are not there yet\n\
+         \x20            n2: connected, 3 changes of this node are not there yet (the oldest 4.2s old)\n\
          \x20            n3: not connected, last error: timed out\n\
          agent        version 0.1.0, up for 3m 12s\n"
     );

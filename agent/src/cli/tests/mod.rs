@@ -1,5 +1,6 @@
 //! The commands as a person uses them, against an agent that is played by a few lines of a test.
 
+mod batch;
 mod client;
 mod commands;
 mod data;
@@ -9,6 +10,7 @@ mod operate;
 mod parsing;
 mod register;
 mod server;
+mod sync;
 mod watch;
 
 use std::ffi::OsString;

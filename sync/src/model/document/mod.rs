@@ -29,7 +29,7 @@ pub use plan::{Action, Context, ELEMENTS_MAX, Merge, ParseMergeError, PlanError,
 pub use revision::{ParseRevisionError, Revision};
 pub use view::Kind;
 
-use super::{Dot, Version};
+use super::{Dot, Frontier, Version};
 
 /// The state of one key: every write that still has a say, with what it still says.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -134,6 +134,13 @@ impl Document {
     /// The greatest version among the writes.
     pub fn version(&self) -> Option<Version> {
         self.writes.last().map(|write| write.version)
+    }
+
+    /// Notes every write that what is read here rests on, deletions included.
+    pub fn note_writes(&self, seen: &mut Frontier) {
+        for write in &self.writes {
+            seen.note(write.version.dot);
+        }
     }
 
     /// Whether it was never written.

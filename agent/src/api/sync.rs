@@ -1,0 +1,405 @@
+//! Replication: how far each peer is behind, and this node behind it, and what the replica has done.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use basic_sync::model::{Epoch, Origin, ReplicaId, SeqSet};
+use basic_sync::net::PeerLag;
+use basic_sync::protocol::{Counters, PeerStatus, Status};
+use serde::Serialize;
+
+use super::Api;
+use super::members::rfc3339;
+use super::vitals::millis;
+
+/// Origins in one answer at most. Each life of each node's store is one, so there may be many in time; those of which
+/// somebody lacks something come first, then the newest.
+const ORIGINS_MAX: usize = 256;
+
+#[derive(Serialize)]
+struct Peers {
+    #[serde(rename = "self")]
+    own_id: String,
+    /// Under which this node writes now.
+    origin: String,
+    /// How many writes it has made under it.
+    written: u64,
+    peers: Vec<Peer>,
+    origins: Vec<OriginView>,
+    /// How many there are, listed or not.
+    origins_total: usize,
+}
+
+#[derive(Serialize)]
+struct Peer {
+    id: String,
+    linked: bool,
+    /// Since when it is linked, or is not.
+    since: Option<String>,
+    /// It has told what it has.
+    heard: bool,
+    /// How long ago; a peer that is well does so every second.
+    silent_ms: Option<u64>,
+    /// Since it was linked this node once had all that it had.
+    caught_up: bool,
+    /// Writes that it has and this node lacks.
+    behind: u64,
+    /// For how long this node has known of the oldest of them.
+    behind_ms: Option<u64>,
+    /// Writes of this node that it has not acknowledged.
+    unacknowledged: u64,
+    /// Age of the oldest of them.
+    unacknowledged_ms: Option<u64>,
+    queue: Queue,
+    /// Frames that it was too slow for; it pulled their contents.
+    frames_lost: u64,
+    last_error: Option<String>,
+    /// Under which it writes.
+    origin: Option<String>,
+}
+
+/// What waits in this agent to be sent.
+#[derive(Default, Serialize)]
+struct Queue {
+    messages: usize,
+    ring_bytes: u64,
+}
+
+/// The writes of one origin: who has which.
+#[derive(Debug, PartialEq, Serialize)]
+struct OriginView {
+    origin: String,
+    /// Whose it is, where that is known.
+    node: Option<String>,
+    here: Extent,
+    peers: BTreeMap<String, Extent>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Extent {
+    /// All up to this one.
+    contiguous: u64,
+    highest: u64,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    #[serde(rename = "self")]
+    own_id: String,
+    origin: String,
+    written: u64,
+    feed: Feed,
+    counters: CountersView,
+    /// Of all peers that there are.
+    frames_lost: u64,
+    queue: Queue,
+    peers: usize,
+    peers_linked: usize,
+    /// Those that have not acknowledged all writes of this node.
+    peers_behind: usize,
+    /// Those that have writes that this node lacks.
+    peers_ahead: usize,
+}
+
+/// A watch can resume after any change from the floor to the head.
+#[derive(Serialize)]
+struct Feed {
+    floor: u64,
+    head: u64,
+}
+
+/// [`Counters`], in words that stay.
+#[derive(Serialize)]
+struct CountersView {
+    written: u64,
+    taken_in: u64,
+    superseded: u64,
+    repeated: u64,
+    pulls_begun: u64,
+    pulls_completed: u64,
+    pulls_abandoned: u64,
+    pulls_served: u64,
+    pulls_refused: u64,
+    clocks_refused: u64,
+    epochs_begun: u64,
+}
+
+/// `GET /v1/sync/peers`.
+pub(super) async fn peers(State(api): State<Api>) -> Response {
+    let status = api.replica.status().borrow().clone();
+    let own_id = api.cluster.identity().id.to_string();
+    let (origins, origins_total) = origins(&status, &own_id);
+    let peers = api.replica.lags().into_iter().map(Peer::from);
+    Json(Peers {
+        own_id,
+        origin: status.origin.to_string(),
+        written: status.written,
+        peers: peers.collect(),
+        origins,
+        origins_total,
+    })
+    .into_response()
+}
+
+/// `GET /v1/sync/stats`.
+pub(super) async fn stats(State(api): State<Api>) -> Response {
+    let status = api.replica.status().borrow().clone();
+    let peers: Vec<Peer> = api.replica.lags().into_iter().map(Peer::from).collect();
+    let count = |is: fn(&Peer) -> bool| peers.iter().filter(|peer| is(peer)).count();
+    Json(Stats {
+        own_id: api.cluster.identity().id.to_string(),
+        origin: status.origin.to_string(),
+        written: status.written,
+        feed: Feed {
+            floor: status.feed.floor,
+            head: status.feed.head,
+        },
+        counters: status.counters.into(),
+        frames_lost: peers.iter().map(|peer| peer.frames_lost).sum(),
+        queue: Queue {
+            messages: peers.iter().map(|peer| peer.queue.messages).sum(),
+            ring_bytes: peers.iter().map(|peer| peer.queue.ring_bytes).sum(),
+        },
+        peers: peers.len(),
+        peers_linked: count(|peer| peer.linked),
+        peers_behind: count(|peer| peer.unacknowledged > 0),
+        peers_ahead: count(|peer| peer.behind > 0),
+    })
+    .into_response()
+}
+
+impl From<PeerLag> for Peer {
+    fn from(lag: PeerLag) -> Self {
+        let PeerLag {
+            peer,
+            status,
+            link,
+            silent_for,
+            unacknowledged_for,
+            behind_for,
+        } = lag;
+        let known = status.as_ref();
+        let linked = match &link {
+            Some(link) => link.up,
+            None => known.is_some_and(|known| known.linked),
+        };
+        let error = known.and_then(|known| known.last_error.clone());
+        let origin = known.and_then(|known| known.progress.origin);
+        Self {
+            id: peer.to_string(),
+            linked,
+            since: link.as_ref().map(|link| rfc3339(link.since)),
+            heard: known.is_some_and(|known| known.heard),
+            silent_ms: silent_for.map(millis),
+            caught_up: known.is_some_and(|known| known.caught_up),
+            behind: known.map_or(0, |known| known.behind),
+            behind_ms: behind_for.map(millis),
+            unacknowledged: known.map_or(0, |known| known.unacknowledged),
+            unacknowledged_ms: unacknowledged_for.map(millis),
+            queue: link.as_ref().map_or_else(Queue::default, |link| Queue {
+                messages: link.queued.messages,
+                ring_bytes: link.queued.ring_bytes,
+            }),
+            frames_lost: link.as_ref().map_or(0, |link| link.frames_lost),
+            last_error: error.or_else(|| link?.last_error),
+            origin: origin.map(|origin| origin.to_string()),
+        }
+    }
+}
+
+/// Who has what of each origin, and how many origins there are.
+fn origins(status: &Status, own_id: &str) -> (Vec<OriginView>, usize) {
+    let mut names: BTreeMap<ReplicaId, &str> = status
+        .peers
+        .iter()
+        .filter_map(|peer| Some((peer.progress.origin?.replica, peer.peer.as_str())))
+        .collect();
+    names.insert(status.origin.replica, own_id);
+    let vectors = status.peers.iter();
+    let vectors = vectors.filter_map(|peer| peer.progress.vector.as_deref());
+    let mut highest: BTreeMap<Origin, u64> = BTreeMap::new();
+    for vector in vectors.chain([&status.vector]) {
+        for (origin, set) in vector.iter() {
+            let highest = highest.entry(origin).or_default();
+            *highest = set.highest().max(*highest);
+        }
+    }
+    let mut all: Vec<(bool, Reverse<Epoch>, Origin)> = highest
+        .iter()
+        .map(|(origin, highest)| {
+            let here = Extent::of(status.vector.of(*origin));
+            let there = status.peers.iter();
+            let mut there = there.filter_map(|peer| extent(peer, status, *origin));
+            let all = |extent: Extent| extent.contiguous == *highest;
+            (all(here) && there.all(all), Reverse(origin.epoch), *origin)
+        })
+        .collect();
+    all.sort_unstable();
+    let listed = all.iter().take(ORIGINS_MAX).map(|(_, _, origin)| {
+        let there = status.peers.iter();
+        let there =
+            there.filter_map(|peer| Some((peer.peer.to_string(), extent(peer, status, *origin)?)));
+        OriginView {
+            origin: origin.to_string(),
+            node: names.get(&origin.replica).map(|name| (*name).to_owned()),
+            here: Extent::of(status.vector.of(*origin)),
+            peers: there.collect(),
+        }
+    });
+    (listed.collect(), all.len())
+}
+
+/// What a peer has of an origin. Of this node's own writes it says so at once, of all others every second.
+fn extent(peer: &PeerStatus, status: &Status, origin: Origin) -> Option<Extent> {
+    let mut extent = Extent::of(peer.progress.vector.as_deref()?.of(origin));
+    if origin == status.origin {
+        extent.contiguous = extent.contiguous.max(peer.progress.acked);
+        extent.highest = extent.highest.max(peer.progress.acked);
+    }
+    Some(extent)
+}
+
+impl Extent {
+    fn of(set: Option<&SeqSet>) -> Self {
+        Self {
+            contiguous: set.map_or(0, SeqSet::contiguous),
+            highest: set.map_or(0, SeqSet::highest),
+        }
+    }
+}
+
+impl From<Counters> for CountersView {
+    fn from(counters: Counters) -> Self {
+        let Counters {
+            written,
+            taken_in,
+            superseded,
+            repeated,
+            pulls_begun,
+            pulls_completed,
+            pulls_abandoned,
+            pulls_served,
+            pulls_refused,
+            clocks_refused,
+            epochs_begun,
+        } = counters;
+        Self {
+            written,
+            taken_in,
+            superseded,
+            repeated,
+            pulls_begun,
+            pulls_completed,
+            pulls_abandoned,
+            pulls_served,
+            pulls_refused,
+            clocks_refused,
+            epochs_begun,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use basic_sync::model::{PeerId, SeqRange, VersionVector};
+    use basic_sync::protocol::Progress;
+    use basic_sync::storage::state::{Digest, FeedEnds};
+
+    use super::*;
+
+    fn origin(replica: u8, epoch: u64) -> Origin {
+        Origin {
+            replica: ReplicaId([replica; 16]),
+            epoch: Epoch(epoch),
+        }
+    }
+
+    fn vector(has: &[(Origin, u64, u64)]) -> VersionVector {
+        let mut vector = VersionVector::default();
+        for (origin, first, last) in has {
+            let (first, last) = (*first, *last);
+            vector.insert_range(*origin, SeqRange { first, last });
+        }
+        vector
+    }
+
+    fn peer(name: &str, own: Origin, vector: VersionVector, acked: u64) -> PeerStatus {
+        PeerStatus {
+            peer: PeerId::new(name),
+            linked: true,
+            heard: true,
+            behind: 0,
+            unacknowledged: 0,
+            caught_up: true,
+            last_error: None,
+            progress: Progress {
+                origin: Some(own),
+                vector: Some(Arc::new(vector)),
+                acked,
+                ..Progress::default()
+            },
+        }
+    }
+
+    fn status(own: Origin, vector: VersionVector, peers: Vec<PeerStatus>) -> Status {
+        Status {
+            origin: own,
+            written: 0,
+            feed: FeedEnds::default(),
+            digest: Digest::default(),
+            vector,
+            peers,
+            counters: Counters::default(),
+        }
+    }
+
+    #[test]
+    fn origins_of_which_somebody_lacks_something_come_first_and_then_the_newest() {
+        let (n1, n2, old, strange) = (origin(1, 7), origin(2, 5), origin(1, 3), origin(9, 4));
+        let all = [(n1, 1, 9), (n2, 1, 4), (old, 1, 2), (strange, 1, 1)];
+        // What it told is a second old; what it acknowledged is not.
+        let theirs = [(n1, 1, 6), (n2, 1, 4), (old, 1, 2)];
+        let status = status(n1, vector(&all), vec![peer("n2", n2, vector(&theirs), 9)]);
+        let (views, total) = origins(&status, "n1");
+        assert_eq!(total, 4);
+        let named: Vec<_> = views
+            .iter()
+            .map(|view| (view.origin.clone(), view.node.as_deref()))
+            .collect();
+        assert_eq!(
+            named,
+            [
+                (strange.to_string(), None),
+                (n1.to_string(), Some("n1")),
+                (n2.to_string(), Some("n2")),
+                (old.to_string(), Some("n1")),
+            ]
+        );
+        let nothing = Extent {
+            contiguous: 0,
+            highest: 0,
+        };
+        assert_eq!(views[0].peers["n2"], nothing);
+        assert_eq!(views[1].peers["n2"], views[1].here);
+    }
+
+    #[test]
+    fn a_gap_is_shown_and_the_list_is_bounded() {
+        let own = origin(1, 1);
+        let many: Vec<_> = (2..1000).map(|epoch| (origin(1, epoch), 1, 1)).collect();
+        let gap = [(own, 1, 2), (own, 5, 6)];
+        let status = status(own, vector(&[&many[..], &gap].concat()), Vec::new());
+        let (views, total) = origins(&status, "n1");
+        assert_eq!((views.len(), total), (ORIGINS_MAX, 999));
+        let here = Extent {
+            contiguous: 2,
+            highest: 6,
+        };
+        assert_eq!((&views[0].origin, views[0].here), (&own.to_string(), here));
+    }
+}

@@ -1,0 +1,207 @@
+//! `sync status`: how far the copies of the data are apart.
+//!
+//! Ends with 0 whatever it finds: copies are always a little apart while there are writes. `status` is the command that
+//! judges.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+
+use crate::config::Printable;
+use crate::host::bytes;
+
+use super::CliError;
+use super::client::{Client, PeerProgress, SyncPeers, Target, age};
+use super::flags::{ClientArgs, FormatArgs};
+use super::output::{Colour, Output};
+use super::table::{Cell, Table};
+
+/// A write that has been on its way for so long is late: it is pushed at once, and what was lost on the way is asked for
+/// within two seconds.
+const LATE_MS: u64 = 3_000;
+/// A peer says every second what it has; one that has not for so long does not do well.
+const SILENT_MS: u64 = 3_000;
+
+/// Flags of `sync`.
+#[derive(Debug, Args)]
+pub(super) struct Sync {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show for each peer what has not arrived yet, there and here, and since when.
+    Status(Status),
+}
+
+#[derive(Debug, Args)]
+struct Status {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+impl Sync {
+    /// How to find the agent.
+    pub(super) fn client(&self) -> &ClientArgs {
+        let Action::Status(status) = &self.action;
+        &status.client
+    }
+
+    pub(super) async fn execute(
+        self,
+        client: &Client,
+        output: &mut Output,
+    ) -> Result<(), CliError> {
+        let Action::Status(status) = self.action;
+        let answer = client.get(Target::new("/v1/sync/peers")).await?;
+        if status.format.json {
+            return output.document(&answer.body);
+        }
+        let sync: SyncPeers = answer.json()?;
+        let now = SystemTime::now();
+        let mut text = String::new();
+        if !sync.peers.is_empty() {
+            text = table(&sync, now).render(output) + "\n";
+        }
+        text.push_str(&totals(&sync));
+        for peer in &sync.peers {
+            text.push_str(&words(peer, now));
+        }
+        output.text(&text)
+    }
+}
+
+fn table(sync: &SyncPeers, now: SystemTime) -> Table {
+    let mut table = Table::new(&[
+        "PEER",
+        "LINK",
+        "FOR",
+        "HEARD",
+        "NOT THERE",
+        "OLDEST",
+        "NOT HERE",
+        "FOR",
+        "QUEUED",
+        "LOST",
+    ]);
+    for peer in &sync.peers {
+        let (link, colour) = match peer.linked {
+            true => ("up", Colour::Good),
+            false => ("down", Colour::Bad),
+        };
+        let late = |ms: Option<u64>| ms.is_some_and(is_late).then_some(Colour::Doubtful);
+        let ago = peer.silent_ms.map(|ms| format!("{} ago", span(ms)));
+        table.row(vec![
+            Cell::optional(peer.id.as_ref()),
+            Cell::new(link).painted(Some(colour)),
+            Cell::optional(peer.since.as_ref().map(|since| since.age(now))),
+            Cell::optional(ago),
+            Cell::new(peer.unacknowledged.to_string()).painted(late(peer.unacknowledged_ms)),
+            Cell::optional(peer.unacknowledged_ms.map(span)),
+            Cell::new(peer.behind.to_string()).painted(late(peer.behind_ms)),
+            Cell::optional(peer.behind_ms.map(span)),
+            Cell::new(queued(peer)),
+            Cell::new(peer.frames_lost.to_string()),
+        ]);
+    }
+    table
+}
+
+fn queued(peer: &PeerProgress) -> String {
+    let queue = &peer.queue;
+    match (queue.messages, queue.ring_bytes) {
+        (0, 0) => "-".to_owned(),
+        (0, waiting) => bytes(waiting),
+        (messages, 0) => format!("{messages} messages"),
+        (messages, waiting) => format!("{}, {messages} messages", bytes(waiting)),
+    }
+}
+
+fn totals(sync: &SyncPeers) -> String {
+    let node = shown(sync.own_id.as_deref().unwrap_or("this node"));
+    let peers = &sync.peers;
+    let linked = peers.iter().filter(|peer| peer.linked).count();
+    // Several peers may lack, or have, the same write.
+    let most = |of: fn(&PeerProgress) -> u64| peers.iter().map(of).max().unwrap_or(0);
+    let there = most(|peer| peer.unacknowledged);
+    let here = most(|peer| peer.behind);
+    let distance = match (there, here) {
+        _ if peers.is_empty() => "there is nobody to replicate with".to_owned(),
+        (0, 0) => "every copy has all that is known of".to_owned(),
+        (there, here) => format!(
+            "{there} of its writes are not on every peer yet, {here} of theirs not here yet"
+        ),
+    };
+    format!(
+        "{node}: {} peers, {linked} linked; {distance}\n",
+        peers.len()
+    )
+}
+
+/// What is wrong with a peer, in sentences; nothing where all is well or on its way.
+fn words(peer: &PeerProgress, now: SystemTime) -> String {
+    let id = shown(peer.id.as_deref().unwrap_or("-"));
+    let mut text = String::new();
+    if !peer.linked {
+        let since = peer.since.as_ref().map(|since| since.age(now));
+        let since = since.map(|age| format!(" for {}", shown(&age)));
+        let error = peer.last_error.as_ref();
+        let error = error.map(|error| format!(" ({})", shown(error)));
+        let _ = writeln!(
+            text,
+            "{id} cannot be reached{}{}; what it lacks goes to it when it can be",
+            since.unwrap_or_default(),
+            error.unwrap_or_default()
+        );
+    } else if let Some(silent) = peer.silent_ms.filter(|ms| *ms >= SILENT_MS) {
+        let _ = writeln!(
+            text,
+            "{id} is linked but was last heard {} ago: its agent is stopped, overloaded, or cannot send",
+            span(silent)
+        );
+    } else if let Some(error) = &peer.last_error {
+        let _ = writeln!(
+            text,
+            "something that {id} sent was refused: {}",
+            shown(error)
+        );
+    }
+    if let Some(age) = peer.unacknowledged_ms.filter(|ms| is_late(*ms)) {
+        let count = peer.unacknowledged;
+        let _ = writeln!(
+            text,
+            "{id} lacks {count} writes of this node, the oldest of them made {} ago",
+            span(age)
+        );
+    }
+    if let Some(age) = peer.behind_ms.filter(|ms| is_late(*ms)) {
+        let count = peer.behind;
+        let _ = writeln!(
+            text,
+            "this node lacks {count} writes that {id} has, and has known so for {}",
+            span(age)
+        );
+    }
+    text
+}
+
+fn is_late(ms: u64) -> bool {
+    ms >= LATE_MS
+}
+
+/// Such as `350ms`, `4.2s` or `3m 12s`.
+pub(super) fn span(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        _ => age(Duration::from_millis(ms)),
+    }
+}
+
+fn shown(text: &str) -> String {
+    Printable::plain(text).to_string()
+}
