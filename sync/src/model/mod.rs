@@ -8,7 +8,7 @@ mod key;
 mod vector;
 mod version;
 
-pub use clock::{ClockAhead, HybridClock, Timestamp};
+pub use clock::{HybridClock, Timestamp};
 pub use entry::{Change, Delta, Entry};
 pub use id::{Epoch, Origin, PeerId, ReplicaId, SEQ_MAX, Seq};
 pub use key::{Collection, InvalidName, KEY_BYTES_MAX, Key, VALUE_BYTES_MAX};

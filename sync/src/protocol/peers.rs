@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{Origin, PeerId, Seq, VersionVector};
+use crate::storage::DatedAhead;
 use crate::storage::state::{Digest, FeedEnds};
 
 /// One peer.
@@ -24,8 +25,6 @@ pub(super) struct Peer {
     pub(super) pull_after: Duration,
     /// Since its link came up we once had everything that it had.
     pub(super) caught_up: bool,
-    /// Why something it sent was last refused.
-    pub(super) last_error: Option<String>,
 }
 
 /// A replica at one moment.
@@ -43,6 +42,8 @@ pub struct Status {
     pub vector: VersionVector,
     /// Its peers, by name.
     pub peers: Vec<PeerStatus>,
+    /// Who wrote with dates far ahead that have not come yet.
+    pub dated_ahead: Vec<DatedAhead>,
     /// What it has done since it was opened.
     pub counters: Counters,
 }
@@ -62,8 +63,6 @@ pub struct PeerStatus {
     pub unacknowledged: u64,
     /// Since its link came up this replica once had everything that it had.
     pub caught_up: bool,
-    /// Why something it sent was last refused.
-    pub last_error: Option<String>,
 }
 
 /// What a replica has done since it was opened.
@@ -87,8 +86,11 @@ pub struct Counters {
     pub pulls_served: u64,
     /// Pulls of others turned away.
     pub pulls_refused: u64,
-    /// Messages of others refused for a clock too far ahead.
-    pub clocks_refused: u64,
+    /// Changes of others taken in with a date too far ahead for this replica's clock to
+    /// take it over.
+    pub dated_ahead: u64,
+    /// Of those, changes whose writer is on record no longer, because its dates have come.
+    pub dates_come: u64,
     /// New epochs begun: one with the first write of each life.
     pub epochs_begun: u64,
 }
