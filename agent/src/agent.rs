@@ -38,6 +38,7 @@ use crate::peer_port::{self, Connector, Credentials, Limits, PeerPort, Protocol,
 use crate::records::Records;
 use crate::servers::{self, Registry};
 use crate::tasks::Tasks;
+use crate::wiring::clock::ClockGuard;
 use crate::wiring::{health, peers, readiness, routing, settings};
 
 /// Memory for pages of the store.
@@ -291,6 +292,11 @@ impl Agent {
         );
         let latch = ConflictLatch::new(cluster.clone(), replica.clone());
         tasks.spawn("two nodes with one id", latch.clone().watch(advertised));
+        let clock = ClockGuard::default();
+        tasks.spawn(
+            "clock",
+            clock.clone().watch(cluster.clone(), replica.clone()),
+        );
         let (writing, recording, telling) =
             events_background.into_tasks(&events, &cluster, records.clone());
         tasks.spawn("journal of events", writing);
@@ -336,6 +342,7 @@ impl Agent {
             events: events.clone(),
             records: records.clone(),
             operations,
+            clock,
             keys,
             registry,
             stop,

@@ -115,6 +115,8 @@ pub struct Metadata {
     pub labels: BTreeMap<String, String>,
     /// Names the node's copy of the data to the replication protocol; opaque here.
     pub replica: Option<String>,
+    /// It finds its clock ahead of those of most others.
+    pub clock_ahead: bool,
     /// When the node was last joined to the cluster on purpose; set by
     /// [`Cluster::join`](crate::Cluster::join) from the identity.
     pub joined: JoinMark,
@@ -140,6 +142,7 @@ impl Metadata {
             weight: 100,
             labels: BTreeMap::new(),
             replica: None,
+            clock_ahead: false,
             joined: JoinMark::default(),
             keys: Vec::new(),
         }

@@ -305,6 +305,10 @@ impl TryFrom<WireDelta<'_>> for Delta {
         if SeqRange::checked(wire.seq, wire.seq).is_none() {
             return Err(DecodeError::Unsound("a sequence number is out of range"));
         }
+        let clock = Timestamp(wire.clock);
+        if clock > Timestamp::LAST {
+            return Err(DecodeError::Unsound("a date is out of range"));
+        }
         let dot = Dot {
             origin: wire.origin.into(),
             seq: wire.seq,
@@ -314,10 +318,7 @@ impl TryFrom<WireDelta<'_>> for Delta {
             value: wire.value.map(Bytes::copy_from_slice),
         };
         let write = Write {
-            version: Version {
-                clock: Timestamp(wire.clock),
-                dot,
-            },
+            version: Version { clock, dot },
             parts: wire.parts.into_iter().map(part).collect(),
         };
         let unsound = |_| DecodeError::Unsound("a write breaks the rules for its parts");

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::path::Path;
 
 use basic_tests::harness::cluster::Cluster;
 use basic_tests::harness::http::Client;
@@ -10,11 +9,9 @@ use basic_tests::harness::node::{Node, Service, agent_command_with};
 use basic_tests::harness::wait::wait_until;
 use serde_json::Value;
 
+use crate::clocks::faketime;
 use crate::doctor::{check, doctor, strange_server};
 use crate::support::{LIMIT, wait_for_state};
-
-/// Where Debian's package `faketime` has its library.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 /// A cluster that is written down and not started, with an edit to the configuration of one node.
 fn edited(name: &str, nodes: u16, node: u16, edit: impl Fn(&Cluster, String) -> String) -> Cluster {
@@ -164,21 +161,14 @@ async fn another_service_on_the_apps_port_is_told_and_gets_no_requests() {
 
 #[tokio::test]
 async fn a_clock_an_hour_off_is_told_by_both_sides_and_keeps_nobody_out() {
-    if !Path::new(FAKETIME).exists() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "install the package faketime"
-        );
-        eprintln!("skipped: the package faketime is not installed");
-        return;
-    }
+    let Some(library) = faketime() else { return };
     let cluster = Cluster::prepare("clock", 2).unwrap();
     cluster.layout().write().unwrap();
     let _right = Node::start(cluster.binaries(), cluster.node(1)).unwrap();
     wait_for_state_of_itself(&cluster, 1, "active").await;
     let _wrong = Node::start_by(cluster.binaries(), cluster.node(2), |mut command| {
         command
-            .env("LD_PRELOAD", FAKETIME)
+            .env("LD_PRELOAD", library)
             .env("FAKETIME", "+3600")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command

@@ -5,6 +5,7 @@
 //! knows: commands, configuration files, HTTP answers, exit codes, logs.
 
 mod batches;
+mod clocks;
 mod command_line;
 mod doctor;
 mod documents;

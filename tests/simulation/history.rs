@@ -1,15 +1,17 @@
 //! What clients did and saw, and what must be true of it.
 //!
 //! Invariants (their numbers as in the test plan): 1 an acknowledged write is never
-//! lost; 2 replicas converge, to what all writes together come to; 3 no deleted key comes back; 4 versions of one origin
-//! only grow, and a number is never given to two writes; 5 what one replica shows
-//! never goes back in time; and a watcher sees each change once, in order.
+//! lost; 2 replicas converge, to what all writes together come to; 3 no deleted key comes back; 4 numbers of one origin
+//! only grow, as do its versions of one key, and a number is never given to two writes; 5 what one replica shows
+//! never goes back in time, and what is written there is newer than what was shown; and a
+//! watcher sees each change once, in order. Of dates: one that lies far ahead of its
+//! writer's clock continues the date of an earlier write of the same key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use basic_sync::model::document::{Document, Revision};
 use basic_sync::model::{Delta, Dot, Key, Origin, Seq, Timestamp, Version};
-use basic_sync::protocol::{RequestId, WriteReceipt};
+use basic_sync::protocol::{Config, RequestId, WriteReceipt};
 use basic_sync::storage::state::FeedItem;
 
 /// Everything that was asked for, promised and seen.
@@ -20,7 +22,10 @@ pub(crate) struct History {
     acknowledged: BTreeSet<Dot>,
     /// Every write that was committed: what was ever pushed, and what was about to be.
     written: BTreeMap<Dot, Delta>,
-    last_of_origin: BTreeMap<Origin, (Seq, Timestamp)>,
+    last_of_origin: BTreeMap<Origin, Seq>,
+    last_of_key: BTreeMap<(Origin, Key), Timestamp>,
+    /// The dates under which each key was ever written.
+    dates: BTreeSet<(Key, Timestamp)>,
     /// Per replica and key the newest version that it has shown.
     shown: BTreeMap<(usize, Key), Version>,
     /// Per replica what a watcher has been told.
@@ -47,8 +52,8 @@ impl History {
             .extend(dots.map(|revision| revision.version.dot));
     }
 
-    /// A replica has committed its own writes.
-    pub(crate) fn commit(&mut self, changes: &[Delta]) {
+    /// A replica whose clock shows `wall_ms` has committed its own writes.
+    pub(crate) fn commit(&mut self, replica: usize, wall_ms: u64, changes: &[Delta]) {
         for delta in changes {
             let Version { clock, dot } = delta.write.version;
             if let Some(before) = self.written.insert(dot, delta.clone()) {
@@ -57,13 +62,38 @@ impl History {
                     "invariant 4: {dot:?} was given to two writes"
                 );
             }
-            if let Some((seq, before)) = self.last_of_origin.get(&dot.origin) {
-                assert!(
-                    dot.seq > *seq && clock > *before,
-                    "invariant 4: {dot:?} at {clock:?} follows {seq} at {before:?}"
-                );
-            }
-            self.last_of_origin.insert(dot.origin, (dot.seq, clock));
+            let before = self.last_of_origin.insert(dot.origin, dot.seq);
+            assert!(
+                before.is_none_or(|before| before < dot.seq),
+                "invariant 4: {dot:?} follows {before:?}"
+            );
+            let place = (dot.origin, delta.key.clone());
+            let before = self.last_of_key.insert(place, clock);
+            assert!(
+                before.is_none_or(|before| before < clock),
+                "invariant 4: {delta:?} follows {before:?}"
+            );
+            let shown = self.shown.get(&(replica, delta.key.clone()));
+            assert!(
+                shown.is_none_or(|shown| *shown < delta.write.version),
+                "invariant 5: replica {replica} showed {shown:?} and then wrote {delta:?}"
+            );
+            self.check_date(delta, wall_ms);
+            self.dates.insert((delta.key.clone(), clock));
+        }
+    }
+
+    /// A date far ahead of its writer's clock goes no further than its key.
+    fn check_date(&self, delta: &Delta, wall_ms: u64) {
+        let clock = delta.write.version.clock;
+        // The counter may carry into the next millisecond.
+        let bound_ms = Config::default().clock_ahead_max_ms + 1;
+        if clock.is_ahead(wall_ms, bound_ms) {
+            let over = Timestamp(clock.0 - 1);
+            assert!(
+                self.dates.contains(&(delta.key.clone(), over)),
+                "{delta:?} was written at {wall_ms} and continues the date of no other"
+            );
         }
     }
 

@@ -1,16 +1,18 @@
 //! Many replicas in one thread, from a seed: with loss, duplication, reordering,
-//! partitions, crashes, failing disks and clocks that step.
+//! partitions, crashes, failing disks, and clocks that step and are up to an hour off.
 //!
 //! - [`options`]: what a run is made of, drawn from its seed.
 //! - [`world`]: virtual time, the network, disks, crashes; drives the replicas.
 //! - [`history`]: what clients did and saw, and the invariants it must satisfy.
-//! - [`runs`]: the tests: many seeds, repeatability, and named scenarios.
+//! - [`runs`]: the tests: many seeds, repeatability, and named scenarios; those about wrong
+//!   clocks are in [`clocks`].
 //!
 //! A failure prints the seed, the options and the command that replays it:
 //! `SIMULATION_SEED=n cargo nextest run -p basic-tests --test simulation many_seeds`.
 //! `SIMULATION_SEEDS=n` sets how many seeds a run covers.
 #![forbid(unsafe_code)]
 
+mod clocks;
 mod history;
 mod options;
 mod runs;

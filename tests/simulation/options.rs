@@ -37,6 +37,14 @@ pub(crate) struct Options {
     pub(crate) clock_spread: Duration,
     /// Probability that a replica restarts with its clock a little further back.
     pub(crate) clock_steps_back: f64,
+    /// How many replicas have a clock that goes wrong, and is set right, while they run.
+    pub(crate) wrong_clocks: usize,
+    /// How far off it is at most, in either direction.
+    pub(crate) clock_error_max: Duration,
+    /// Mean pause between two steps of such a clock.
+    pub(crate) clock_step_pause: Duration,
+    /// Clocks that are wrong when the turmoil ends stay so.
+    pub(crate) clocks_stay_wrong: bool,
     /// Probability that a put says how long the document lives.
     pub(crate) ttl: f64,
     /// One replica does not know how the collections are merged.
@@ -81,6 +89,11 @@ impl Options {
             ttl: if random.random_bool(0.5) { 0.1 } else { 0.0 },
             disagreement: random.random_bool(0.2),
             chunk_changes: random.random_range(1..=40),
+            wrong_clocks: random.random_range(0..=2),
+            // An hour, or so little that its time comes within the run.
+            clock_error_max: millis([3_600_000, 6_000][random.random_range(0..2)]),
+            clock_step_pause: millis(random.random_range(500..=5000)),
+            clocks_stay_wrong: random.random_bool(0.5),
         }
     }
 }

@@ -66,6 +66,9 @@ struct Sometimes {
     pulls_refused: u64,
     commits_failed: u64,
     messages_lost: u64,
+    clock_steps: u64,
+    dated_ahead: u64,
+    dates_come: u64,
 }
 
 impl Sometimes {
@@ -74,6 +77,8 @@ impl Sometimes {
             taken_in,
             superseded,
             repeated,
+            dated_ahead,
+            dates_come,
             ..
         } = world.counters();
         let Counters {
@@ -91,6 +96,9 @@ impl Sometimes {
         self.pulls_refused += pulls_refused;
         self.commits_failed += world.commits_failed;
         self.messages_lost += world.messages_lost;
+        self.clock_steps += world.clock_steps;
+        self.dated_ahead += dated_ahead;
+        self.dates_come += dates_come;
     }
 
     fn check(&self) {
@@ -104,6 +112,9 @@ impl Sometimes {
             ("a pull was turned away", self.pulls_refused),
             ("a commit failed", self.commits_failed),
             ("a message was lost", self.messages_lost),
+            ("a clock went wrong or was set right", self.clock_steps),
+            ("a write came with a date far ahead", self.dated_ahead),
+            ("a date far ahead came", self.dates_come),
         ] {
             assert!(count > 0, "it never happened that {what}");
         }
@@ -118,7 +129,7 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 /// No faults but those of the scenario.
-fn quiet(replicas: usize) -> Options {
+pub(crate) fn quiet(replicas: usize) -> Options {
     Options {
         replicas,
         loss: 0.0,
@@ -129,17 +140,18 @@ fn quiet(replicas: usize) -> Options {
         commit_failure: 0.0,
         clock_spread: Duration::ZERO,
         clock_steps_back: 0.0,
+        wrong_clocks: 0,
         ttl: 0.0,
         disagreement: false,
         ..Options::draw(0)
     }
 }
 
-fn text(text: &str) -> Bytes {
+pub(crate) fn text(text: &str) -> Bytes {
     Bytes::from(format!("{{\"text\":\"{text}\"}}"))
 }
 
-fn document(words: &str) -> Action {
+pub(crate) fn document(words: &str) -> Action {
     Action::Put(text(words))
 }
 

@@ -14,7 +14,7 @@ use basic_sync::model::document::{Action, Document, Merge};
 use basic_sync::model::{Collection, Key, PeerId, ReplicaId};
 use basic_sync::protocol::{
     AckTarget, Config, Counters, Input, Message, Now, Operation, Output, Policies, Policy, Replica,
-    RequestId, WriteRefused, WriteRequest, commit,
+    RequestId, Status, WriteRefused, WriteRequest, commit,
 };
 use basic_sync::storage::{
     Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
@@ -51,6 +51,8 @@ enum Event {
     Partition,
     /// All can reach each other again.
     Heal,
+    /// One of the clocks that go wrong does, or is set right.
+    ClockStep,
 }
 
 struct Node {
@@ -64,6 +66,8 @@ struct Node {
     next_tick: Duration,
     /// Its wall clock's offset from the beginning of the run, in milliseconds.
     clock_offset: i64,
+    /// What is added to it while the clock is wrong.
+    clock_error: i64,
 }
 
 /// One run.
@@ -89,6 +93,7 @@ pub(crate) struct World {
     past: Counters,
     pub(crate) commits_failed: u64,
     pub(crate) messages_lost: u64,
+    pub(crate) clock_steps: u64,
 }
 
 impl World {
@@ -104,6 +109,7 @@ impl World {
                 committing: false,
                 next_tick: Duration::MAX,
                 clock_offset: random.random_range(0..=spread),
+                clock_error: 0,
             })
             .collect();
         let cut = vec![vec![false; options.replicas]; options.replicas];
@@ -125,6 +131,7 @@ impl World {
             past: Counters::default(),
             commits_failed: 0,
             messages_lost: 0,
+            clock_steps: 0,
             options,
         };
         for replica in 0..world.nodes.len() {
@@ -138,6 +145,7 @@ impl World {
         self.at(Duration::ZERO, Event::Write);
         self.after_about(self.options.crash_pause, Event::Crash);
         self.after_about(self.options.partition_pause, Event::Partition);
+        self.at(Duration::ZERO, Event::ClockStep);
         self.run_until(self.options.turmoil);
         self.calm();
         self.settle();
@@ -148,6 +156,9 @@ impl World {
     pub(crate) fn calm(&mut self) {
         self.turmoil = false;
         self.heal();
+        if !self.options.clocks_stay_wrong {
+            self.nodes.iter_mut().for_each(|node| node.clock_error = 0);
+        }
         for replica in 0..self.nodes.len() {
             if self.nodes[replica].replica.is_none() {
                 self.start(replica);
@@ -297,6 +308,17 @@ impl World {
         id
     }
 
+    /// Sets a replica's clock off by so many milliseconds; 0 sets it right.
+    pub(crate) fn set_clock(&mut self, replica: usize, error: i64) {
+        self.nodes[replica].clock_error = error;
+    }
+
+    /// The state of a replica that runs.
+    pub(crate) fn status(&self, replica: usize) -> Status {
+        let running = self.nodes[replica].replica.as_ref();
+        running.expect("it runs").status()
+    }
+
     /// Lets events happen up to a moment.
     pub(crate) fn run_until(&mut self, end: Duration) {
         while let Some(Reverse((at, id))) = self.events.peek().copied() {
@@ -374,7 +396,11 @@ impl World {
                     self.start(replica);
                 }
             }
-            Event::Write | Event::Crash | Event::Partition | Event::Heal => {}
+            Event::ClockStep if self.turmoil => {
+                self.some_clock_steps();
+                self.after_about(self.options.clock_step_pause, Event::ClockStep);
+            }
+            Event::Write | Event::Crash | Event::Partition | Event::Heal | Event::ClockStep => {}
         }
     }
 
@@ -448,6 +474,21 @@ impl World {
         self.history.read(replica, &key, version);
     }
 
+    /// One of the first replicas gets a wrong clock, or now and then a right one.
+    fn some_clock_steps(&mut self) {
+        if self.options.wrong_clocks == 0 {
+            return;
+        }
+        let replica = self.random.random_range(0..self.options.wrong_clocks);
+        let most = i64::try_from(self.options.clock_error_max.as_millis()).unwrap_or(0);
+        let error = match self.random.random_bool(0.3) {
+            true => 0,
+            false => self.random.random_range(-most..=most),
+        };
+        self.set_clock(replica, error);
+        self.clock_steps += 1;
+    }
+
     fn some_replica_crashes(&mut self) {
         let replica = self.random.random_range(0..self.nodes.len());
         if self.nodes[replica].replica.is_none() {
@@ -510,7 +551,7 @@ impl World {
         // What is committed is there, whatever becomes of the outputs.
         for output in &outputs {
             if let Output::Broadcast(Message::Push { changes }) = output {
-                self.history.commit(changes);
+                self.history.commit(replica, now.wall_ms, changes);
             }
         }
         for output in outputs.into_iter().take(sent.unwrap_or(usize::MAX)) {
@@ -543,7 +584,6 @@ impl World {
                     self.send(replica, to, message.clone());
                 }
             }
-            Output::Refused { peer, reason } => panic!("{replica} refused {peer}: {reason}"),
         }
     }
 
@@ -580,8 +620,9 @@ impl World {
 
     fn time_of(&self, replica: usize) -> Now {
         let elapsed_ms = u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
-        let wall_ms =
-            (BEGIN_MS + elapsed_ms).saturating_add_signed(self.nodes[replica].clock_offset);
+        let node = &self.nodes[replica];
+        let offset = node.clock_offset.saturating_add(node.clock_error);
+        let wall_ms = (BEGIN_MS + elapsed_ms).saturating_add_signed(offset);
         Now {
             wall_ms,
             elapsed: self.now,
@@ -598,6 +639,12 @@ impl World {
         let factor = self.random.random_range(0.1..2.0);
         self.at(self.now + pause.mul_f64(factor), event);
     }
+}
+
+/// The wall clock of a replica whose clock is right, in a run without a spread.
+pub(crate) fn wall_ms(world: &World) -> u64 {
+    let elapsed_ms = u64::try_from(world.now.as_millis()).unwrap_or(u64::MAX);
+    BEGIN_MS + elapsed_ms
 }
 
 /// The name under which replicas know the replica with this number.
@@ -649,7 +696,8 @@ fn add(a: Counters, b: Counters) -> Counters {
         pulls_abandoned: a.pulls_abandoned + b.pulls_abandoned,
         pulls_served: a.pulls_served + b.pulls_served,
         pulls_refused: a.pulls_refused + b.pulls_refused,
-        clocks_refused: a.clocks_refused + b.clocks_refused,
+        dated_ahead: a.dated_ahead + b.dated_ahead,
+        dates_come: a.dates_come + b.dates_come,
         epochs_begun: a.epochs_begun + b.epochs_begun,
     }
 }

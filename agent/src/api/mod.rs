@@ -47,6 +47,7 @@ use crate::operations::Operations;
 use crate::peer_port::Statistics;
 use crate::records::Records;
 use crate::servers::Registry;
+use crate::wiring::clock::ClockGuard;
 
 /// What the handlers see of the agent.
 #[derive(Debug)]
@@ -75,6 +76,8 @@ pub struct Parts {
     pub records: Records,
     /// What operators decide about nodes.
     pub operations: Operations,
+    /// Keeps writes back while this node's clock is ahead.
+    pub clock: ClockGuard,
     /// The servers without an agent.
     pub registry: Registry,
     /// Asks the agent to leave and stop.

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use basic_balancer::{Admission, EndpointSnapshot};
 use basic_membership::{AnnouncedState, Member};
+use basic_sync::storage::DatedAhead;
 use serde::Serialize;
 
 use super::Api;
@@ -41,7 +42,9 @@ struct Status {
     events: Events,
     /// The keys that are installed here, the one in use first.
     keys: Vec<String>,
-    /// Why no writes are taken here, if so.
+    /// Why no writes are taken here for the time being, if so.
+    writes_refused: Option<String>,
+    /// Two processes have this node's id.
     identity_conflict: Option<Conflict>,
     /// The most urgent first.
     findings: Vec<Finding>,
@@ -84,6 +87,20 @@ struct Sync {
     written: u64,
     digest: String,
     peers: Vec<Peer>,
+    /// Writes that came with dates far ahead of this node's clock, since it started.
+    writes_dated_ahead: u64,
+    /// Who made such writes, until their dates have come.
+    dated_ahead: Vec<Dated>,
+}
+
+#[derive(Serialize)]
+struct Dated {
+    origin: String,
+    writes: u64,
+    /// The latest date, in milliseconds since 1970, and the document that was written under it.
+    latest_ms: u64,
+    collection: String,
+    key: String,
 }
 
 #[derive(Serialize)]
@@ -153,7 +170,8 @@ fn describe(api: &Api) -> Status {
         servers: api.registry.servers().as_slice(),
         health: &health,
         peers: &replica.peers,
-        clocks_refused: replica.counters.clocks_refused,
+        dated_ahead: &replica.dated_ahead,
+        clock_ahead: api.clock.ahead(),
         links: &links,
         endpoints: &endpoints,
         gossip: &gossip,
@@ -176,7 +194,7 @@ fn describe(api: &Api) -> Status {
             behind_ms: lag.behind_for.map(millis),
             unacknowledged: known.unacknowledged,
             unacknowledged_ms: lag.unacknowledged_for.map(millis),
-            last_error: known.last_error.or_else(|| lag.link?.last_error),
+            last_error: lag.link.and_then(|link| link.last_error),
         })
     });
     Status {
@@ -211,6 +229,8 @@ fn describe(api: &Api) -> Status {
             written: replica.written,
             digest: hex(&replica.digest.to_bytes()),
             peers: peers.collect(),
+            writes_dated_ahead: replica.counters.dated_ahead,
+            dated_ahead: replica.dated_ahead.iter().map(Dated::from).collect(),
         },
         process: Process::from(files),
         disk: disk.map(Disk::from),
@@ -225,6 +245,7 @@ fn describe(api: &Api) -> Status {
         keys: own.map_or_else(Vec::new, |own| {
             own.metadata.keys.iter().map(ToString::to_string).collect()
         }),
+        writes_refused: api.replica.writes_refused().map(|why| why.to_string()),
         identity_conflict: conflict.map(Conflict::from),
         findings,
     }
@@ -235,6 +256,18 @@ fn describe(api: &Api) -> Status {
 fn orders(api: &Api) -> BTreeMap<String, Order> {
     let documents = api.records.all::<Order>(System::Members);
     documents.unwrap_or_default().into_iter().collect()
+}
+
+impl From<&DatedAhead> for Dated {
+    fn from(one: &DatedAhead) -> Self {
+        Self {
+            origin: one.origin.to_string(),
+            writes: one.writes,
+            latest_ms: one.latest.millis(),
+            collection: one.key.collection().to_string(),
+            key: one.key.name().to_owned(),
+        }
+    }
 }
 
 impl From<&EndpointSnapshot> for Endpoint {

@@ -123,7 +123,10 @@ struct CountersView {
     pulls_abandoned: u64,
     pulls_served: u64,
     pulls_refused: u64,
-    clocks_refused: u64,
+    /// Changes that came with dates far ahead of this node's clock.
+    dated_ahead: u64,
+    /// Of those, changes whose dates have come.
+    dates_come: u64,
     epochs_begun: u64,
 }
 
@@ -186,7 +189,6 @@ impl From<PeerLag> for Peer {
             Some(link) => link.up,
             None => known.is_some_and(|known| known.linked),
         };
-        let error = known.and_then(|known| known.last_error.clone());
         let origin = known.and_then(|known| known.progress.origin);
         Self {
             id: peer.to_string(),
@@ -204,7 +206,7 @@ impl From<PeerLag> for Peer {
                 ring_bytes: link.queued.ring_bytes,
             }),
             frames_lost: link.as_ref().map_or(0, |link| link.frames_lost),
-            last_error: error.or_else(|| link?.last_error),
+            last_error: link.and_then(|link| link.last_error),
             origin: origin.map(|origin| origin.to_string()),
         }
     }
@@ -283,7 +285,8 @@ impl From<Counters> for CountersView {
             pulls_abandoned,
             pulls_served,
             pulls_refused,
-            clocks_refused,
+            dated_ahead,
+            dates_come,
             epochs_begun,
         } = counters;
         Self {
@@ -296,7 +299,8 @@ impl From<Counters> for CountersView {
             pulls_abandoned,
             pulls_served,
             pulls_refused,
-            clocks_refused,
+            dated_ahead,
+            dates_come,
             epochs_begun,
         }
     }
@@ -336,7 +340,6 @@ mod tests {
             behind: 0,
             unacknowledged: 0,
             caught_up: true,
-            last_error: None,
             progress: Progress {
                 origin: Some(own),
                 vector: Some(Arc::new(vector)),
@@ -354,6 +357,7 @@ mod tests {
             digest: Digest::default(),
             vector,
             peers,
+            dated_ahead: Vec::new(),
             counters: Counters::default(),
         }
     }

@@ -9,8 +9,8 @@ use super::running::Member;
 const NAME: &str = "clocks";
 /// Beyond this a node's writes can be ordered wrongly against others'.
 const OFFSET_MAX_MS: u64 = 500;
-/// Beyond this replication refuses what comes from the node that is ahead.
-const OFFSET_REFUSED_MS: u64 = 60_000;
+/// Beyond this it needs a hand now.
+const OFFSET_ERROR_MS: u64 = 60_000;
 
 /// Judges the largest offset.
 pub(super) fn examine(subject: &Subject) -> Check {
@@ -38,10 +38,12 @@ fn judge(members: &[Member], own: &str) -> Check {
     let direction = if *offset > 0 { "ahead of" } else { "behind" };
     let fact = format!("the clock of {id} is {magnitude} ms {direction} this one's");
     let next = "set the clocks right on both machines (NTP; `timedatectl` shows the state)";
-    let check = if magnitude > OFFSET_REFUSED_MS {
+    let check = if magnitude > OFFSET_ERROR_MS {
         Check::failure(
             NAME,
-            format!("{fact}: replication refuses writes so far ahead"),
+            format!(
+                "{fact}: of two writes at the same time that of the one ahead wins, and a node ahead of most others takes no writes"
+            ),
             next,
         )
     } else if magnitude > OFFSET_MAX_MS {

@@ -15,6 +15,9 @@ use basic_membership::{Cluster, NodeId};
 use basic_sync::net::Handle;
 use tracing::{error, info};
 
+/// Under this name writes are held back.
+const HOLDER: &str = "two nodes with one id";
+
 /// Another process has, or had, the id of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TwoNodes {
@@ -98,7 +101,7 @@ impl ConflictLatch {
             });
         }
         *closed = None;
-        self.replica.allow_writes();
+        self.replica.allow_writes(HOLDER);
         info!(node = %conflict.id, rival = %conflict.rival, "an operator decided that this node goes on; it takes writes again");
         Ok(Some(conflict))
     }
@@ -116,7 +119,7 @@ impl ConflictLatch {
             Some(known) => known.rival = rival,
             None => *closed = Some(conflict.clone()),
         }
-        self.replica.refuse_writes(&conflict.to_string());
+        self.replica.refuse_writes(HOLDER, &conflict.to_string());
         error!(node = %conflict.id, %own, %rival, "two nodes have one id; this one takes no writes until an operator decides");
     }
 
@@ -125,7 +128,7 @@ impl ConflictLatch {
         let mut closed = self.lock();
         // Another rival that has been heard meanwhile is the better known one.
         let conflict = closed.get_or_insert(conflict);
-        self.replica.refuse_writes(&conflict.to_string());
+        self.replica.refuse_writes(HOLDER, &conflict.to_string());
         error!(node = %conflict.id, rival = %conflict.rival, "the decision that this node goes on could not be recorded; it takes no writes");
     }
 

@@ -131,7 +131,6 @@ struct Wait {
 }
 
 fn waits(members: &Members, status: &Status) -> Vec<Wait> {
-    let some_caught_up = status.peers.iter().any(|peer| peer.caught_up);
     let running = members
         .iter()
         .filter(|member| !member.is_self && member.state.is_running());
@@ -139,9 +138,6 @@ fn waits(members: &Members, status: &Status) -> Vec<Wait> {
         let known = status.peers.iter().find(|known| known.peer == peer);
         let hopeless = match known {
             Some(known) if known.caught_up => return None,
-            Some(known) if known.last_error.is_some() && some_caught_up => {
-                Some("what it sends is refused, because of its clock")
-            }
             Some(known) if known.linked && known.heard => None,
             _ => Some("its peer port cannot be reached"),
         };

@@ -10,7 +10,7 @@ use basic_membership::{Identity, Metadata};
 use basic_sync::protocol::Policy;
 use http::uri::PathAndQuery;
 
-use super::health;
+use super::{clock, health};
 use crate::config::{CollectionSettings, Config};
 use crate::error::RunError;
 use crate::servers::prober::Pace;
@@ -54,6 +54,7 @@ pub fn metadata(config: &Config, origin: &str, api: SocketAddr) -> Metadata {
 pub fn replication(config: &Config, node: &str) -> basic_sync::net::Options {
     let mut options = basic_sync::net::Options::new(config.node.cluster.as_str(), node);
     options.protocol.vector_interval = config.replication.pull_interval;
+    options.protocol.clock_ahead_max_ms = clock::AHEAD_MAX_MS.unsigned_abs();
     options.ring_bytes_max = bytes(config.replication.push_buffer);
     let named = config.collections.iter();
     options.protocol.policies.named = named

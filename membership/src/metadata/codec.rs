@@ -10,6 +10,7 @@
 //! | `weight` | a decimal number |
 //! | `labels` | a JSON object of strings, keys in order |
 //! | `replica` | text, or empty |
+//! | `clock` | `ahead`, or empty |
 //! | `joined` | a decimal number |
 //! | `keys` | ids of keys, each of eight hexadecimal digits, by single spaces |
 //! | `format` | `1` |
@@ -41,6 +42,7 @@ const APP_HEALTH: &str = "app-health";
 const WEIGHT: &str = "weight";
 const LABELS: &str = "labels";
 const REPLICA: &str = "replica";
+const CLOCK: &str = "clock";
 const JOINED: &str = "joined";
 const KEYS: &str = "keys";
 const FORMAT: &str = "format";
@@ -83,6 +85,7 @@ pub(crate) fn encode(metadata: &Metadata) -> Result<Vec<(&'static str, String)>,
         (WEIGHT, metadata.weight.to_string()),
         (LABELS, encode_labels(&metadata.labels)),
         (REPLICA, metadata.replica.clone().unwrap_or_default()),
+        (CLOCK, encode_clock(metadata.clock_ahead).to_owned()),
         (JOINED, metadata.joined.to_string()),
         (KEYS, encode_keys(&metadata.keys)),
         (FORMAT, FORMAT_VERSION.to_owned()),
@@ -132,6 +135,7 @@ pub(crate) fn decode<'a>(
         weight: decode_number(field(WEIGHT)?).ok_or(DecodeError { key: WEIGHT })?,
         labels: decode_labels(field(LABELS)?).ok_or(DecodeError { key: LABELS })?,
         replica: optional(field(REPLICA)?),
+        clock_ahead: decode_clock(field(CLOCK)?).ok_or(DecodeError { key: CLOCK })?,
         joined: decode_number(field(JOINED)?)
             .map(JoinMark)
             .ok_or(DecodeError { key: JOINED })?,
@@ -238,6 +242,15 @@ fn decode_labels(text: &str) -> Option<BTreeMap<String, String>> {
     serde_json::from_str(text).ok()
 }
 
+fn encode_clock(ahead: bool) -> &'static str {
+    if ahead { "ahead" } else { "" }
+}
+
+fn decode_clock(text: &str) -> Option<bool> {
+    let mut both = [true, false].into_iter();
+    both.find(|ahead| encode_clock(*ahead) == text)
+}
+
 fn encode_keys(keys: &[KeyId]) -> String {
     let names: Vec<String> = keys.iter().map(KeyId::to_string).collect();
     names.join(" ")
@@ -316,6 +329,7 @@ mod tests {
             weight in any::<u32>(),
             labels in prop::collection::btree_map("[a-z\"\\\\]{1,10}", "[^\\p{Cc}]{0,10}", 0..8),
             replica in prop::option::of("[^\\p{Cc}]{1,20}"),
+            clock_ahead in any::<bool>(),
             joined in 0..=JoinMark::MAX.0,
             keys in prop::collection::vec(any::<[u8; 4]>(), 0..=KEYS_MAX),
         ) -> Metadata {
@@ -323,7 +337,7 @@ mod tests {
             Metadata {
                 announced, protocol, api,
                 app: AppInfo { address, healthy, since_ms, reason },
-                weight, labels, replica,
+                weight, labels, replica, clock_ahead,
                 joined: JoinMark(joined),
                 keys: keys.into_iter().map(KeyId).collect(),
             }
@@ -340,7 +354,7 @@ mod tests {
         #[test]
         fn a_prefix_of_the_keys_is_not_yet_a_member(
             metadata in valid_metadata(),
-            kept in 0usize..11,
+            kept in 0usize..12,
         ) {
             let mut encoded = encode(&metadata).unwrap();
             encoded.truncate(kept);
@@ -351,8 +365,8 @@ mod tests {
         fn no_value_of_a_peer_panics(
             metadata in valid_metadata(),
             key in prop::sample::select(vec![
-                STATE, PROTOCOL, API, APP_ADDRESS, APP_HEALTH, WEIGHT, LABELS, REPLICA, JOINED, KEYS,
-                FORMAT,
+                STATE, PROTOCOL, API, APP_ADDRESS, APP_HEALTH, WEIGHT, LABELS, REPLICA, CLOCK, JOINED,
+                KEYS, FORMAT,
             ]),
             value in ".{0,200}",
         ) {
@@ -380,6 +394,7 @@ mod tests {
             (WEIGHT, "-1"),
             (LABELS, "[1]"),
             (LABELS, "{\"a\":1}"),
+            (CLOCK, "behind"),
             (JOINED, "-1"),
             (JOINED, "281474976710656"),
             (KEYS, "0a"),
@@ -454,6 +469,7 @@ mod tests {
             weight: u32::MAX,
             labels: labels_of(LABELS_LEN_MAX),
             replica: Some("r".repeat(REPLICA_LEN_MAX)),
+            clock_ahead: true,
             joined: JoinMark::MAX,
             keys: vec![KeyId([0xFF; 4]); KEYS_MAX],
         };

@@ -35,7 +35,7 @@ fn delta() -> impl Strategy<Value = Delta> {
     (
         "[a-z]{1,8}",
         "[a-z梁 ]{1,12}",
-        any::<u64>(),
+        0..=Timestamp::LAST.0,
         origin(),
         1u64..=crate::model::SEQ_MAX,
         parts,
@@ -137,6 +137,33 @@ fn a_count_that_the_frame_cannot_hold_is_refused_before_it_is_allocated() {
     let mut frame = vec![CODEC_BINCODE, 0, 253];
     frame.extend((1u64 << 62).to_le_bytes());
     assert!(matches!(decode_message(&frame), Err(DecodeError::Body(_))));
+}
+
+#[test]
+fn a_date_after_the_last_is_refused() {
+    let part = PartWrite {
+        part: Part::Root,
+        value: None,
+    };
+    let origin = Origin {
+        replica: ReplicaId([1; 16]),
+        epoch: Epoch(1),
+    };
+    let push = |clock| {
+        let version = Version {
+            clock,
+            dot: Dot { origin, seq: 1 },
+        };
+        let key = Key::new(Collection::new("users").unwrap(), "u1").unwrap();
+        let parts = vec![part.clone()];
+        let write = Write { version, parts };
+        let changes = vec![Delta { key, write }];
+        let frame = encode_message(&Message::Push { changes });
+        decode_message(&frame[LENGTH_BYTES..]).map(drop)
+    };
+    assert_eq!(push(Timestamp::LAST), Ok(()));
+    let refused = push(Timestamp::LAST.successor());
+    assert!(matches!(refused, Err(DecodeError::Unsound(_))));
 }
 
 #[test]

@@ -26,15 +26,17 @@ impl fmt::Debug for ReplicaId {
 /// bits, and always greater than the life before.
 ///
 /// The random bits keep two processes apart that began with copies of one store in
-/// the same millisecond.
+/// the same millisecond, or with a clock that was set back since the life before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
     /// The epoch that follows `self` when the wall clock shows `wall_ms`.
     pub fn next(self, wall_ms: u64, random: u16) -> Self {
-        let fresh = (wall_ms << u16::BITS) | u64::from(random);
-        Self(fresh.max(self.0.saturating_add(1)))
+        let random = u64::from(random);
+        let fresh = (wall_ms << u16::BITS) | random;
+        let later = self.0.saturating_add(1 + random);
+        Self(if fresh > self.0 { fresh } else { later })
     }
 }
 
@@ -100,10 +102,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn copies_that_begin_under_a_clock_that_was_set_back_are_told_apart() {
+        let first = Epoch(0).next(5_000, 7);
+        assert_ne!(first.next(1_000, 1), first.next(1_000, 2));
+    }
+
+    #[test]
     fn an_epoch_grows_even_when_the_clock_stands_still_or_steps_back() {
         let first = Epoch(0).next(1_000, 7);
         assert!(first.next(5_000, 0) > first);
         assert_eq!(first.next(1_000, 0), Epoch(first.0 + 1));
-        assert_eq!(first.next(3, u16::MAX), Epoch(first.0 + 1));
+        assert!(first.next(3, u16::MAX) > first);
     }
 }

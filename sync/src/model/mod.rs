@@ -9,7 +9,7 @@ mod key;
 mod vector;
 mod version;
 
-pub use clock::{ClockAhead, HybridClock, Timestamp};
+pub use clock::{HybridClock, Timestamp};
 pub use entry::{Change, Delta, Entry};
 pub use frontier::Frontier;
 pub use id::{Epoch, Origin, PeerId, ReplicaId, SEQ_MAX, Seq};

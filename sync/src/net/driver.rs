@@ -226,9 +226,6 @@ impl Driver {
             }
             Output::Send(peer, message) => self.links.send(&peer, message),
             Output::Broadcast(message) => self.ring.push(codec::encode_message(&message)),
-            Output::Refused { peer, reason } => {
-                warn!(%peer, %reason, "writes of a peer were not taken in; set its clock right");
-            }
         }
     }
 
@@ -236,6 +233,7 @@ impl Driver {
         turn.published = Instant::now();
         turn.unpublished = false;
         let status = Arc::new(self.replica.status());
+        self.tell_of_dates(&status);
         self.status.send_if_modified(|published| {
             let changed = **published != *status;
             *published = status;
@@ -251,6 +249,17 @@ impl Driver {
                 let further = advanced.into_iter().map(|dot| reached.note(dot));
                 further.fold(false, |any, one| any | one)
             });
+        }
+    }
+
+    /// Says once who writes with dates far ahead.
+    fn tell_of_dates(&self, status: &Status) {
+        let published = self.status.borrow();
+        let is_known = |origin| published.dated_ahead.iter().any(|one| one.origin == origin);
+        for one in &status.dated_ahead {
+            if !is_known(one.origin) {
+                warn!(origin = %one.origin, date_ms = one.latest.millis(), key = ?one.key, "a write came with a date far ahead of this node's clock; it was taken in, and no clock follows it");
+            }
         }
     }
 

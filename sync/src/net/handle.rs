@@ -1,5 +1,6 @@
 //! What callers hold: writes, reads, watches, peers, status.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -199,8 +200,8 @@ pub struct Handle {
     /// From when on the replica counts its time.
     began: Instant,
     sealed: Arc<AtomicBool>,
-    /// Why no writes are taken for the time being.
-    held_back: Arc<RwLock<Option<Arc<str>>>>,
+    /// Why no writes are taken for the time being, by who said so.
+    held_back: Arc<RwLock<BTreeMap<&'static str, Arc<str>>>>,
 }
 
 impl fmt::Debug for Handle {
@@ -379,33 +380,38 @@ impl Handle {
         self.links.statuses()
     }
 
-    /// Takes no writes until [`Handle::allow_writes`]: those that come from now on end
-    /// with [`WriteError::HeldBack`] and this reason, a sentence for whoever writes. Reads
-    /// and replication go on.
-    pub fn refuse_writes(&self, reason: &str) {
+    /// Takes no writes until [`Handle::allow_writes`] for the same `holder`: those that come
+    /// from now on end with [`WriteError::HeldBack`] and this reason, a sentence without its
+    /// full stop for whoever writes. Reads and replication go on. Several holders may hold
+    /// writes back at once; one that does so already gives a new reason.
+    pub fn refuse_writes(&self, holder: &'static str, reason: &str) {
         let mut held_back = self
             .held_back
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *held_back = Some(reason.into());
+        held_back.insert(holder, reason.into());
     }
 
-    /// Takes writes again.
-    pub fn allow_writes(&self) {
+    /// As far as `holder` is concerned, writes are taken again.
+    pub fn allow_writes(&self, holder: &str) {
         let mut held_back = self
             .held_back
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        *held_back = None;
+        held_back.remove(holder);
     }
 
-    /// Why no writes are taken for the time being, if so.
+    /// Why no writes are taken for the time being, if so: all reasons in one line.
     pub fn writes_refused(&self) -> Option<Arc<str>> {
         let held_back = self
             .held_back
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        held_back.clone()
+        let mut reasons = held_back.values();
+        let first = reasons.next()?;
+        Some(reasons.fold(first.clone(), |all, reason| {
+            format!("{all}; and {reason}").into()
+        }))
     }
 
     /// Takes no more writes, for good: later ones end with [`WriteError::Stopped`]. Reads

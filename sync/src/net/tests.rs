@@ -434,9 +434,19 @@ async fn writes_are_refused_with_the_reason_until_they_are_allowed_again() {
     let nodes = cluster(2).await;
     let (one, two) = (&nodes[0], &nodes[1]);
     write(one, put("k", "\"before\"")).await.unwrap();
-    one.handle.refuse_writes("two nodes have one id");
+    one.handle.refuse_writes("ids", "two nodes have one id");
+    one.handle.refuse_writes("clock", "a clock is wrong");
+    one.handle
+        .refuse_writes("clock", "a clock is an hour ahead");
     let refused = write(one, put("k", "\"meanwhile\"")).await.unwrap_err();
     assert!(matches!(refused, WriteError::HeldBack(_)));
+    assert_eq!(
+        refused.to_string(),
+        "a clock is an hour ahead; and two nodes have one id"
+    );
+    one.handle.allow_writes("clock");
+    one.handle.allow_writes("clock");
+    let refused = write(one, put("k", "\"meanwhile\"")).await.unwrap_err();
     assert_eq!(refused.to_string(), "two nodes have one id");
 
     // Others write on, and what they write arrives.
@@ -445,12 +455,12 @@ async fn writes_are_refused_with_the_reason_until_they_are_allowed_again() {
     let entry = one.handle.entry(&key("k")).unwrap().unwrap();
     assert_eq!(entry.value.as_deref(), Some(&b"\"before\""[..]));
 
-    one.handle.allow_writes();
+    one.handle.allow_writes("ids");
     write(one, put("k", "\"after\"")).await.unwrap();
     shows(two, "k", &"\"after\"".into()).await;
 
     one.handle.end_writes();
-    one.handle.allow_writes();
+    one.handle.allow_writes("ids");
     let ended = write(one, put("k", "\"too late\"")).await;
     assert!(matches!(ended, Err(WriteError::Stopped)));
 }

@@ -4,6 +4,10 @@
 //! A write takes effect as a whole or not at all, and shares a transaction with other
 //! writes. So all its operations are planned first, each over what the ones before it
 //! would leave; nothing is stored before the last of them is known to be good.
+//!
+//! **A write is newer than everything its key holds here**: dated by this replica's clock,
+//! or, where the document bears a date that the clock has not taken over (`ahead.rs`), one
+//! tick later than that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,12 +19,15 @@ use super::{
 use crate::model::document::{
     Action, Context, Document, Part, PartWrite, PlanError, Revision, Write, plan,
 };
-use crate::model::{Delta, Dot, HybridClock, Key, Seq, Version};
+use crate::model::{Delta, Dot, HybridClock, Key, Seq, Timestamp, Version};
 use crate::storage::records::EntryRecord;
 use crate::storage::{Reader, StoreError, Writer, state};
 
 /// What the parts of a document may take beyond the document itself, in bytes.
 const PARTS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a document can no longer be written.
+const LAST_DATE: &str = "the document bears the last date that there is, by a broken clock or a faulty node, so that nothing can be newer; write under another key";
 
 /// One operation that is known to be good.
 struct Planned {
@@ -53,13 +60,14 @@ impl Replica {
     ) -> Result<(), StoreError> {
         let id = request.id;
         let (acks, acks_timeout) = (request.acks, request.acks_timeout);
-        let planned = match self.plan(now, request, writer)? {
+        let (planned, clock) = match self.plan(now, request, writer)? {
             Ok(planned) => planned,
             Err(refused) => {
                 self.replies.push(Output::Reply(id, Err(refused)));
                 return Ok(());
             }
         };
+        self.clock = clock;
         let mut revisions = Vec::with_capacity(planned.len());
         self.marks.note(self.written() + 1, now.elapsed);
         for one in planned {
@@ -90,13 +98,13 @@ impl Replica {
         Ok(())
     }
 
-    /// What a write comes to, or why it cannot be done.
+    /// What a write comes to, and this replica's clock after it; or why it cannot be done.
     fn plan(
         &mut self,
         now: Now,
         request: WriteRequest,
         reader: &dyn Reader,
-    ) -> Result<Result<Vec<Planned>, WriteRefused>, StoreError> {
+    ) -> Result<Result<(Vec<Planned>, HybridClock), WriteRefused>, StoreError> {
         if let Err(refused) = self.check(&request) {
             return Ok(Err(refused));
         }
@@ -124,7 +132,7 @@ impl Replica {
                 Err(refused) => return Ok(Err(refused.of_operation(index))),
             }
         }
-        Ok(Ok(plan.planned))
+        Ok(Ok((plan.planned, plan.clock)))
     }
 
     /// Stores one operation under the next number of this replica's origin.
@@ -135,7 +143,6 @@ impl Replica {
             None => state::entry(writer, &delta.key)?,
         };
         let version = delta.write.version;
-        self.clock = HybridClock::resume(version.clock.max(self.clock.last()));
         let merged = state::merge(writer, &mut self.header, &delta.key, &delta.write, current)?;
         let key = delta.key.clone();
         self.changes.extend(merged.map(|document| (key, document)));
@@ -234,15 +241,18 @@ impl Plan<'_> {
                 (document.unwrap_or_default(), Some(record))
             }
         };
-        // The clock has observed every version in the store, so this one is newer.
-        let version = Version {
-            clock: self.clock.tick(self.wall_ms),
-            dot: Dot {
-                seq: self.dot.seq + 1,
-                ..self.dot
-            },
+        let dot = Dot {
+            seq: self.dot.seq + 1,
+            ..self.dot
         };
-        let write = match planned_write(&operation, policy, &document, version) {
+        let ticked = self.clock.tick(self.wall_ms, config.clock_ahead_max_ms);
+        let Some(clock) = date(ticked, &document) else {
+            return Ok(Err(WriteRefused::Conflict(LAST_DATE.to_owned())));
+        };
+        self.clock
+            .observe(clock, self.wall_ms, config.clock_ahead_max_ms);
+        let version = Version { clock, dot };
+        let write = match planned_write(&operation, policy, &document, version, ticked) {
             Ok(write) => write,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -292,14 +302,23 @@ impl Plan<'_> {
     }
 }
 
-/// What an operation writes over what its key holds.
+/// The date of a write over `document`, as this replica's clock would have it or later, so
+/// that it is newer than all that is there; `None` if there is no later one.
+fn date(ticked: Timestamp, document: &Document) -> Option<Timestamp> {
+    let over = document.version().map(|version| version.clock.successor());
+    let date = over.map_or(ticked, |over| over.max(ticked));
+    (date <= Timestamp::LAST).then_some(date)
+}
+
+/// What an operation writes over what its key holds, `ticked` on this replica's clock.
 fn planned_write(
     operation: &Operation,
     policy: &Policy,
     current: &Document,
     version: Version,
+    ticked: Timestamp,
 ) -> Result<Write, WriteRefused> {
-    let now_ms = version.clock.millis();
+    let now_ms = ticked.millis();
     check_condition(operation, current, now_ms)?;
     let ttl = operation.ttl.or(match operation.action {
         Action::Put(_) => policy.ttl,
@@ -311,6 +330,7 @@ fn planned_write(
     });
     let context = Context {
         now_ms,
+        dated_ms: version.clock.millis(),
         dot: version.dot,
         expires_at,
     };

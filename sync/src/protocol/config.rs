@@ -50,8 +50,9 @@ pub struct Config {
     /// How often it tells its peers what it has; each time varied by a fifth, so that
     /// the replicas of a cluster do not fall into step.
     pub vector_interval: Duration,
-    /// How far ahead of this node's wall clock a write may be dated, in
-    /// milliseconds. What lies further ahead is not taken in.
+    /// How far ahead of this node's wall clock another's date may lie, in milliseconds, for
+    /// this node's clock to take it over. One that lies further ahead stays with its
+    /// document (`ahead.rs`).
     pub clock_ahead_max_ms: u64,
     /// How many pulls it serves at once; to others it says that it is busy.
     pub pulls_served_max: usize,
@@ -83,7 +84,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             vector_interval: Duration::from_secs(1),
-            clock_ahead_max_ms: 60_000,
+            clock_ahead_max_ms: 500,
             pulls_served_max: 2,
             pull_timeout: Duration::from_secs(5),
             pull_backoff: Duration::from_millis(500),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Message, Now, Output, Replica};
-use crate::model::{ClockAhead, Delta, Origin, PeerId, Seq, VersionVector};
+use super::{Message, Now, Replica};
+use crate::model::{Delta, Origin, PeerId, Seq, VersionVector};
 use crate::storage::{StoreError, Writer, state};
 
 impl Replica {
@@ -46,10 +46,6 @@ impl Replica {
         changes: Vec<Delta>,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
-        if let Err(reason) = self.check_clocks(now, &changes) {
-            self.refuse(peer, reason);
-            return Ok(());
-        }
         let origin = changes.first().map(|delta| delta.dot().origin);
         for change in changes {
             self.take_in(now, change, writer)?;
@@ -91,7 +87,6 @@ impl Replica {
         if !behind {
             known.behind_in_a_row = 0;
             known.caught_up = true;
-            known.last_error = None;
             return;
         }
         known.behind_in_a_row += 1;
@@ -128,10 +123,10 @@ impl Replica {
             self.counters.repeated += 1;
             return Ok(());
         }
-        // Checked for the whole message before; the bound does not matter here.
-        let _ = self.clock.observe(version.clock, now.wall_ms, u64::MAX);
+        let current = state::entry(writer, &delta.key)?;
+        let over = current.as_ref().and_then(|held| held.document.version());
+        self.date(now, &delta, over.map(|over| over.clock));
         let Delta { key, write } = delta;
-        let current = state::entry(writer, &key)?;
         match state::merge(writer, &mut self.header, &key, &write, current)? {
             Some(document) => {
                 self.counters.taken_in += 1;
@@ -141,22 +136,5 @@ impl Replica {
         }
         self.note(version.dot);
         Ok(())
-    }
-
-    pub(super) fn check_clocks(&self, now: Now, changes: &[Delta]) -> Result<(), ClockAhead> {
-        let newest = changes.iter().map(|delta| delta.write.version.clock).max();
-        newest.map_or(Ok(()), |newest| {
-            self.clock
-                .clone()
-                .observe(newest, now.wall_ms, self.config.clock_ahead_max_ms)
-        })
-    }
-
-    pub(super) fn refuse(&mut self, peer: PeerId, reason: ClockAhead) {
-        self.counters.clocks_refused += 1;
-        if let Some(known) = self.peers.get_mut(&peer) {
-            known.last_error = Some(reason.to_string());
-        }
-        self.messages.push(Output::Refused { peer, reason });
     }
 }

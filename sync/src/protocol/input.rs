@@ -121,13 +121,6 @@ pub enum Output {
     Send(PeerId, Message),
     /// Send to every linked peer.
     Broadcast(Message),
-    /// Another replica's message was not taken in; state did not change.
-    Refused {
-        /// Who sent it.
-        peer: PeerId,
-        /// Why.
-        reason: crate::model::ClockAhead,
-    },
 }
 
 /// A write is durable.

@@ -19,9 +19,12 @@
 //! - **Pull.** Every second peers tell each other their version vectors; a gap in
 //!   the pushed sequence is seen at once. Who lacks something asks for it
 //!   (`pull.rs`); writes reach nodes that their writer cannot reach this way.
+//! - **Dates.** A write is taken in whatever its date, but a date far ahead of this
+//!   replica's clock moves nothing beyond the document that bears it (`ahead.rs`).
 //! - **Acknowledgement.** A replica tells the writer of a push up to where it has
 //!   the writes on disk; `acks=N` waits for that.
 
+mod ahead;
 mod client_writes;
 mod config;
 mod epoch;

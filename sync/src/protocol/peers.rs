@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::marks::Marks;
 use crate::model::{Dot, Origin, PeerId, Seq, SeqSet, VersionVector};
+use crate::storage::DatedAhead;
 use crate::storage::state::{Digest, FeedEnds};
 
 /// One peer.
@@ -31,8 +32,6 @@ pub(super) struct Peer {
     pub(super) pull_after: Duration,
     /// Since its link came up we once had everything that it had.
     pub(super) caught_up: bool,
-    /// Why something it sent was last refused.
-    pub(super) last_error: Option<String>,
 }
 
 impl Peer {
@@ -72,7 +71,6 @@ impl Peer {
             behind,
             unacknowledged,
             caught_up: self.caught_up,
-            last_error: self.last_error.clone(),
             progress: Progress {
                 origin: self.origin,
                 acked: self.acked,
@@ -103,6 +101,8 @@ pub struct Status {
     pub vector: VersionVector,
     /// Its peers, by name.
     pub peers: Vec<PeerStatus>,
+    /// Who wrote with dates far ahead that have not come yet.
+    pub dated_ahead: Vec<DatedAhead>,
     /// What it has done since it was opened.
     pub counters: Counters,
 }
@@ -147,8 +147,6 @@ pub struct PeerStatus {
     pub unacknowledged: u64,
     /// Since its link came up this replica once had everything that it had.
     pub caught_up: bool,
-    /// Why something it sent was last refused.
-    pub last_error: Option<String>,
     /// How far it is, and since when.
     pub progress: Progress,
 }
@@ -193,8 +191,11 @@ pub struct Counters {
     pub pulls_served: u64,
     /// Pulls of others turned away.
     pub pulls_refused: u64,
-    /// Messages of others refused for a clock too far ahead.
-    pub clocks_refused: u64,
+    /// Changes of others taken in with a date too far ahead for this replica's clock to
+    /// take it over.
+    pub dated_ahead: u64,
+    /// Of those, changes whose writer is on record no longer, because its dates have come.
+    pub dates_come: u64,
     /// New epochs begun: one with the first write of each life.
     pub epochs_begun: u64,
 }
@@ -270,6 +271,7 @@ mod tests {
             digest: Digest::default(),
             vector,
             peers,
+            dated_ahead: Vec::new(),
             counters: Counters::default(),
         }
     }

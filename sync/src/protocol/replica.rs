@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::ahead::AheadRecord;
 use super::marks::Marks;
 use super::peers::Peer;
 use super::pull::{Pulling, Serving};
@@ -28,6 +29,7 @@ pub struct Replica {
     pub(super) header: Header,
     pub(super) clock: HybridClock,
     pub(super) vector: VersionVector,
+    pub(super) ahead: AheadRecord,
     /// Under which origin it wrote before it was opened.
     pub(super) opened_under: Origin,
     /// Origins whose part of the vector is not written yet.
@@ -88,7 +90,7 @@ impl Replica {
             state::set_header(writer, &header)?;
             Ok(Finish::Commit)
         })?;
-        let (header, vector) = load(storage)?;
+        let (header, vector, ahead) = load(storage)?;
         let mut random = SplitMix64(seed);
         Ok(Self {
             opened_under: header.origin,
@@ -96,6 +98,7 @@ impl Replica {
             clock: HybridClock::resume(header.clock),
             header,
             vector,
+            ahead,
             dirty: BTreeSet::new(),
             advanced: BTreeSet::new(),
             marks: Marks::default(),
@@ -193,6 +196,7 @@ impl Replica {
         for origin in &self.dirty {
             state::set_vector(writer, *origin, self.vector.of(*origin))?;
         }
+        self.ahead.save(writer)?;
         self.header.clock = self.clock.last();
         state::set_header(writer, &self.header)?;
         self.advanced.append(&mut self.dirty);
@@ -230,10 +234,11 @@ impl Replica {
     /// # Errors
     /// [`StoreError`]; call it again before any other input.
     pub fn reload(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
-        let (header, vector) = load(storage)?;
+        let (header, vector, ahead) = load(storage)?;
         self.clock = HybridClock::resume(header.clock.max(self.clock.last()));
         self.header = header;
         self.vector = vector;
+        self.ahead = ahead;
         self.dirty.clear();
         self.changed = false;
         self.pulling = None;
@@ -291,6 +296,7 @@ impl Replica {
             digest: self.header.digest,
             vector: self.vector.clone(),
             peers: peers.collect(),
+            dated_ahead: self.ahead.list(),
             counters: self.counters,
         }
     }
@@ -330,6 +336,7 @@ impl Replica {
     }
 
     pub(super) fn tick(&mut self, now: Now) {
+        self.expire_dates(now);
         if self
             .pulling
             .as_ref()
@@ -386,12 +393,12 @@ pub fn write_requests(inputs: &[Input]) -> Vec<RequestId> {
     inputs.iter().filter_map(id).collect()
 }
 
-fn load(storage: &dyn Storage) -> Result<(Header, VersionVector), StoreError> {
+fn load(storage: &dyn Storage) -> Result<(Header, VersionVector, AheadRecord), StoreError> {
     storage::read(storage, |reader| {
         let header = state::header(reader)?.ok_or(StoreError::Damaged {
             table: storage::Table::Meta,
             detail: "the store has no origin",
         })?;
-        Ok((header, state::vector(reader)?))
+        Ok((header, state::vector(reader)?, AheadRecord::load(reader)?))
     })
 }

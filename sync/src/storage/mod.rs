@@ -13,6 +13,7 @@
 //! the whole of it may come back with the next opening. Readers see whole transactions
 //! only.
 
+mod ahead;
 mod chunks;
 mod journal;
 mod memory;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use self::ahead::{DatedAhead, dated_ahead, set_dated_ahead};
 pub use self::journal::JournaledStorage;
 pub use self::memory::MemoryStorage;
 pub use self::redb::RedbStorage;

@@ -5,7 +5,8 @@
 //! |---|---|---|
 //! | meta | `format` | u32, 3 |
 //! | meta | `origin` | replica 16 bytes, epoch u64 |
-//! | meta | `clock` | u64, the highest hybrid timestamp issued or observed |
+//! | meta | `clock` | u64, the latest hybrid timestamp issued or taken over |
+//! | meta | `ahead` | who wrote with dates far ahead, drawn in `ahead.rs` |
 //! | meta | `feed` | u64 head, u64 floor: the last position given, the last one trimmed |
 //! | meta | `digest` | 32 bytes, sum mod 2^256 over all entries (see [`super::state`]) |
 //! | meta | `journal` | u64 seq, u64 segment: the last record of the journal that is in this file, and the oldest segment that may hold later ones |
@@ -306,12 +307,20 @@ pub fn decode_set(bytes: &[u8]) -> Result<SeqSet, StoreError> {
 }
 
 /// Reads fields off the front of a record.
-struct Cursor<'b> {
+pub(super) struct Cursor<'b> {
     table: Table,
     rest: &'b [u8],
 }
 
 impl<'b> Cursor<'b> {
+    pub(super) fn new(table: Table, rest: &'b [u8]) -> Self {
+        Self { table, rest }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     fn damaged(&self, detail: &'static str) -> StoreError {
         StoreError::Damaged {
             table: self.table,
@@ -319,7 +328,7 @@ impl<'b> Cursor<'b> {
         }
     }
 
-    fn take(&mut self, length: usize) -> Result<&'b [u8], StoreError> {
+    pub(super) fn take(&mut self, length: usize) -> Result<&'b [u8], StoreError> {
         let (taken, rest) = self
             .rest
             .split_at_checked(length)
@@ -337,11 +346,11 @@ impl<'b> Cursor<'b> {
         Ok(*taken)
     }
 
-    fn u64(&mut self) -> Result<u64, StoreError> {
+    pub(super) fn u64(&mut self) -> Result<u64, StoreError> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn u16(&mut self) -> Result<u16, StoreError> {
+    pub(super) fn u16(&mut self) -> Result<u16, StoreError> {
         self.array().map(u16::from_be_bytes)
     }
 
@@ -409,7 +418,7 @@ impl<'b> Cursor<'b> {
         Ok(PartWrite { part, value })
     }
 
-    fn origin(&mut self) -> Result<Origin, StoreError> {
+    pub(super) fn origin(&mut self) -> Result<Origin, StoreError> {
         Ok(Origin {
             replica: ReplicaId(self.array()?),
             epoch: Epoch(self.u64()?),

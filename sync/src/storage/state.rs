@@ -93,7 +93,7 @@ fn carrying_add(a: u64, b: u64, carry: bool) -> (u64, bool) {
 pub struct Header {
     /// Under which origin it writes.
     pub origin: Origin,
-    /// The highest timestamp it issued or observed.
+    /// The latest timestamp that it issued or took over.
     pub clock: Timestamp,
     /// Its feed.
     pub feed: FeedEnds,

@@ -26,6 +26,7 @@ use basic_balancer::probe::AppHealth;
 use basic_membership::{AnnouncedState, Diagnostics, Member, NodeId};
 use basic_sync::net::LinkStatus;
 use basic_sync::protocol::PeerStatus;
+use basic_sync::storage::DatedAhead;
 use serde::Serialize;
 
 use super::members::rfc3339;
@@ -36,6 +37,7 @@ use crate::operations::TwoNodes;
 use crate::operations::decision::Order;
 use crate::peer_port::StatisticsSnapshot;
 use crate::servers::Server;
+use crate::wiring::clock::OwnClockAhead;
 
 /// How long a node may take to start, and to find the others, before it is worth a word.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -74,6 +76,8 @@ pub(super) enum Code {
     ReplicationBroken,
     /// A clock is off.
     ClockOff,
+    /// Writes came with dates far ahead.
+    DatedAhead,
     /// Other nodes do not reach this one.
     NotReached,
     /// No other member was found.
@@ -135,13 +139,15 @@ pub(super) struct Facts<'a> {
     pub(super) servers: &'a [Server],
     pub(super) health: &'a AppHealth,
     pub(super) peers: &'a [PeerStatus],
-    /// Messages of peers that were refused for their clock.
-    pub(super) clocks_refused: u64,
+    /// Who wrote with dates far ahead of this node's clock.
+    pub(super) dated_ahead: &'a [DatedAhead],
+    /// This node's clock is ahead, and it takes no writes for it.
+    pub(super) clock_ahead: Option<OwnClockAhead>,
     pub(super) links: &'a [LinkStatus],
     pub(super) endpoints: &'a [EndpointSnapshot],
     pub(super) gossip: &'a Diagnostics,
     pub(super) peer_port: &'a StatisticsSnapshot,
-    /// Why no writes are taken here, if so.
+    /// Two processes have this node's id, and it takes no writes for it.
     pub(super) conflict: Option<&'a TwoNodes>,
     /// Who decided what about members, by the key of the decision.
     pub(super) orders: &'a BTreeMap<String, Order>,

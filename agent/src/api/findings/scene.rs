@@ -12,6 +12,7 @@ use basic_membership::{
 };
 use basic_sync::net::LinkStatus;
 use basic_sync::protocol::PeerStatus;
+use basic_sync::storage::DatedAhead;
 
 use super::{Code, Facts, Finding, Severity};
 use crate::config::{Config, Sources};
@@ -21,6 +22,7 @@ use crate::operations::TwoNodes;
 use crate::operations::decision::Order;
 use crate::peer_port::StatisticsSnapshot;
 use crate::servers::Server;
+use crate::wiring::clock::OwnClockAhead;
 
 /// What n1 sees.
 pub(super) struct Scene {
@@ -34,6 +36,8 @@ pub(super) struct Scene {
     pub(super) endpoints: Vec<EndpointSnapshot>,
     pub(super) gossip: Diagnostics,
     pub(super) conflict: Option<TwoNodes>,
+    pub(super) dated_ahead: Vec<DatedAhead>,
+    pub(super) clock_ahead: Option<OwnClockAhead>,
     pub(super) orders: BTreeMap<String, Order>,
     pub(super) disk: Option<DiskSpace>,
     pub(super) files: OpenFiles,
@@ -66,6 +70,8 @@ impl Scene {
                 ..Diagnostics::default()
             },
             conflict: None,
+            dated_ahead: Vec::new(),
+            clock_ahead: None,
             orders: BTreeMap::new(),
             disk: Some(DiskSpace {
                 free: 50 << 30,
@@ -109,7 +115,8 @@ impl Scene {
             servers: &self.servers,
             health: &self.health,
             peers: &self.peers,
-            clocks_refused: 0,
+            dated_ahead: &self.dated_ahead,
+            clock_ahead: self.clock_ahead,
             links: &self.links,
             endpoints: &self.endpoints,
             gossip: &self.gossip,

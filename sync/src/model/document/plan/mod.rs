@@ -83,10 +83,12 @@ pub enum Action {
 /// What else a plan depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Context {
-    /// Milliseconds of the clock of the write to be (not of the wall clock, which may
-    /// be behind it): a document that has expired by the write's own clock is written
-    /// over, not added to.
+    /// Milliseconds of the writer's clock (not of its wall clock, which may be behind it):
+    /// a document that has expired by it is written over, not added to.
     pub now_ms: u64,
+    /// Milliseconds of the date of the write to be: later than `now_ms` over a document
+    /// that bears a date far ahead.
+    pub dated_ms: u64,
     /// The dot of the write to be.
     pub dot: Dot,
     /// When the document is to expire, in milliseconds since 1970. Without it a put
@@ -207,9 +209,11 @@ fn expiry(
         .expires_at()
         .filter(|_| !current.is_expired(context.now_ms));
     let ends_it = parts.iter().any(|write| write.part == Part::Root);
+    // What is dated after the expiry would outlive it, unless it sets it again.
+    let outlives = alive.is_some_and(|ms| context.dated_ms >= ms);
     let value = match (action, context.expires_at, alive) {
         (Action::Put(_) | Action::Patch(_), Some(ms), _) => moment(ms),
-        (Action::Patch(_), None, Some(ms)) if ends_it => moment(ms),
+        (Action::Patch(_), None, Some(ms)) if ends_it || outlives => moment(ms),
         (Action::Put(_) | Action::Delete, _, Some(_)) if !ends_it => None,
         _ => return None,
     };

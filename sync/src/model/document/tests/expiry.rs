@@ -6,7 +6,7 @@ use super::*;
 fn pass(world: &mut World, ms: u64) -> u64 {
     world.now_ms += ms;
     let wall_ms = world.now_ms;
-    let tick = |node: &mut Node| node.clock.tick(wall_ms + node.skew_ms).millis();
+    let tick = |node: &mut Node| node.clock.tick(wall_ms + node.skew_ms, u64::MAX).millis();
     world.nodes.iter_mut().map(tick).min().unwrap()
 }
 
@@ -112,6 +112,7 @@ fn a_moment_that_is_over_ends_the_document_at_once() {
     };
     let context = Context {
         now_ms: 5_000,
+        dated_ms: 5_000,
         dot,
         expires_at: Some(4_000),
     };
@@ -137,6 +138,46 @@ fn what_was_written_late_without_knowing_of_the_expiry_is_kept() {
     assert_eq!(world.outcome(), "[3]");
     world.patch(2, Merge::Set, r#"{"add":[4]}"#);
     assert_eq!(world.outcome(), "[3,4]");
+}
+
+/// Over a document that bears a date far ahead the date of a write says nothing about when it
+/// was made.
+#[test]
+fn what_is_added_to_a_live_document_under_a_date_after_its_expiry_expires_with_it() {
+    for (merge, put, patch, sum) in [
+        (Merge::Lww, r#"{"a":1}"#, r#"{"b":2}"#, r#"{"a":1,"b":2}"#),
+        (
+            Merge::Fields,
+            r#"{"a":1}"#,
+            r#"{"b":2}"#,
+            r#"{"a":1,"b":2}"#,
+        ),
+        (Merge::Counter, "1", r#"{"add":2}"#, "3"),
+        (Merge::Set, "[1]", r#"{"add":[2]}"#, "[1,2]"),
+    ] {
+        let mut doc = Document::default();
+        let mut write = |seq, action, dated_ms, expires_at| {
+            let dot = Dot {
+                origin: origin(0),
+                seq,
+            };
+            let context = Context {
+                now_ms: 5_000,
+                dated_ms,
+                dot,
+                expires_at,
+            };
+            let parts = plan(merge, &action, &doc, context).unwrap();
+            let clock = Timestamp::from_millis(dated_ms);
+            let version = Version { clock, dot };
+            doc.merge(&Write { version, parts });
+        };
+        write(1, Action::Put(bytes(put)), 60_000, Some(6_000));
+        write(2, Action::Patch(bytes(patch)), 60_001, None);
+        assert_eq!(doc.expires_at(), Some(6_000), "{merge}");
+        assert_eq!(doc.value(5_999), Some(bytes(sum)), "{merge}");
+        assert_eq!(doc.value(6_000), None, "{merge}");
+    }
 }
 
 #[test]

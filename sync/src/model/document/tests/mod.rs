@@ -101,13 +101,14 @@ impl World {
         ttl_ms: Option<u64>,
     ) -> Result<Write, PlanError> {
         let node = &mut self.nodes[node];
-        let clock = node.clock.tick(self.now_ms + node.skew_ms);
+        let clock = node.clock.tick(self.now_ms + node.skew_ms, u64::MAX);
         let dot = Dot {
             origin: node.origin,
             seq: node.seq + 1,
         };
         let context = Context {
             now_ms: clock.millis(),
+            dated_ms: clock.millis(),
             dot,
             expires_at: ttl_ms.map(|ttl| clock.millis() + ttl),
         };
@@ -137,9 +138,7 @@ impl World {
         let writes = self.nodes[from].doc.writes().to_vec();
         let to = &mut self.nodes[to];
         for write in writes {
-            to.clock
-                .observe(write.version.clock, self.now_ms, u64::MAX)
-                .unwrap();
+            to.clock.observe(write.version.clock, self.now_ms, u64::MAX);
             to.doc.merge(&write);
         }
     }

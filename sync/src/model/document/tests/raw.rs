@@ -128,7 +128,7 @@ proptest! {
         let mut bodies: Vec<Bytes> = BODIES.iter().map(|text| bytes(text)).collect();
         bodies.extend([Bytes::from(body), bytes(&text)]);
         let dot = Dot { origin: origin(1), seq: 9 };
-        let context = Context { now_ms: now, dot, expires_at: None };
+        let context = Context { now_ms: now, dated_ms: now, dot, expires_at: None };
         for body in bodies {
             for merge in [Merge::Lww, Merge::Fields, Merge::Counter, Merge::Set] {
                 for action in [Action::Put(body.clone()), Action::Patch(body.clone()), Action::Delete] {
