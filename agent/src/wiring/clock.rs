@@ -8,8 +8,8 @@
 //!
 //! In go the live members' clocks against this one's, as gossip measures them. This clock
 //! is ahead where **more than half** of all clocks, its own among them, are more than
-//! [`AHEAD_MAX_MS`] behind it, and right where more than half are not more than
-//! [`RIGHT_MS`] behind it. Between the two, and where there is nobody to compare with,
+//! 500 ms behind it, and right where more than half are not more than
+//! 250 ms behind it. Between the two, and where there is nobody to compare with,
 //! nothing is known, and what was decided stays. Hence:
 //!
 //! - Of two nodes that differ neither refuses: the one ahead cannot be told from one that
@@ -19,9 +19,9 @@
 //! - A node that refuses and then loses sight of the others knows by how much it was ahead,
 //!   and that its clock is right once it has been set back by as much.
 //!
-//! A verdict counts after [`LOOKS`] looks in a row, and not while this process has been
-//! stalled: then frames have waited for it, and every other clock seems behind. So it does
-//! where all frames are long on their way, and there **to every node**. Therefore a node
+//! A verdict counts after four looks in a row, and not while this process has been
+//! stalled: then frames have waited for it, and every other clock seems behind. The same is
+//! seen where all frames are long on their way, but **by every node**. Therefore a node
 //! first announces that it finds itself ahead, and refuses only if it is not one of more
 //! than half that do: more than half of the clocks cannot be ahead of more than half.
 

@@ -23,7 +23,7 @@
 //! one document are. Nothing but the order of writes to one document depends on dates.
 //!
 //! Owned here: the record of who wrote ahead, how much and until when; it is in the store,
-//! shown in the status, bounded by [`WRITERS_MAX`], and an entry goes when its latest date
+//! shown in the status, bounded by `WRITERS_MAX`, and an entry goes when its latest date
 //! has come. A date that only repeats what a document bore already is not held against
 //! its writer. It is a record for people: nothing depends on it. What can fail: a date
 //! beyond [`Timestamp::LAST`] breaks the rules of the wire; a document that bears the very
