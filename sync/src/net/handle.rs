@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::disk::{Disk, DiskStatus, Stuck};
 use super::driver::{Command, Driver};
 use super::incoming::{Greeting, Incoming};
 use super::links::{LinkStatus, Links, Peer};
@@ -41,6 +42,9 @@ pub struct Options {
     /// Bytes of writes that may wait to be committed, and as many of messages; at least
     /// twice the largest frame.
     pub pending_bytes_max: usize,
+    /// How long a commit may take before the disk counts as stuck: then writes are
+    /// answered with an error instead of waiting for it.
+    pub disk_patience: Duration,
 }
 
 impl Options {
@@ -53,6 +57,7 @@ impl Options {
             ring_bytes_max: 64 * 1024 * 1024,
             commands_max: 4096,
             pending_bytes_max: 64 * 1024 * 1024,
+            disk_patience: Duration::from_secs(5),
         }
     }
 }
@@ -80,6 +85,16 @@ pub enum WriteError {
     /// Writes are held back on this node, for this reason; nothing changed.
     #[error("{0}")]
     HeldBack(Arc<str>),
+    /// The disk does not answer; nothing changed.
+    #[error(
+        "the disk of this node has not answered for {0:.1?}; nothing was changed, and nothing is written here until it answers"
+    )]
+    DiskStuck(Duration),
+    /// The disk does not answer: whether the write was done is not known.
+    #[error(
+        "the disk of this node has not answered for {0:.1?}; the write may or may not have been done"
+    )]
+    Unanswered(Duration),
     /// The replica is stopping; nothing changed.
     #[error("this node is stopping and takes no more writes; write on another node")]
     Stopped,
@@ -95,6 +110,9 @@ pub enum ReadError {
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
 }
+
+/// Where the driver answers a write.
+type Replied = oneshot::Receiver<Result<WriteReceipt, WriteRefused>>;
 
 /// Starts a replica on a store. Must be called within a tokio runtime, in which its
 /// connections will live; the replica itself gets a thread of its own.
@@ -133,6 +151,7 @@ pub fn start(
         ring.clone(),
     ));
     let pending_bytes = Arc::new(Semaphore::new(options.pending_bytes_max));
+    let disk = Arc::new(Disk::new(options.disk_patience));
     let driver = Driver {
         replica,
         storage: storage.clone(),
@@ -141,6 +160,7 @@ pub fn start(
         ring,
         status,
         feed_head,
+        disk: disk.clone(),
         began,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -166,6 +186,7 @@ pub fn start(
         incoming,
         status: status_seen,
         feed_head: feed_head_seen,
+        disk,
         sealed: Arc::new(AtomicBool::new(false)),
         held_back: Arc::default(),
     })
@@ -182,6 +203,7 @@ pub struct Handle {
     incoming: Incoming,
     status: watch::Receiver<Arc<Status>>,
     feed_head: watch::Receiver<u64>,
+    disk: Arc<Disk>,
     sealed: Arc<AtomicBool>,
     /// Why no writes are taken for the time being.
     held_back: Arc<RwLock<Option<Arc<str>>>>,
@@ -198,10 +220,11 @@ impl fmt::Debug for Handle {
 impl Handle {
     /// Writes: all operations or none. Returns when they are durable here and, as far
     /// as `acks` asks for it and `acks_timeout` allows, on peers. When too many bytes
-    /// are waiting for the disk, it waits for room first.
+    /// are waiting for the disk, it waits for room first. It does not wait for a disk
+    /// that is stuck.
     ///
     /// # Errors
-    /// [`WriteError`]: nothing changed.
+    /// [`WriteError`], which says whether anything can have changed.
     pub async fn write(
         &self,
         operations: Vec<Operation>,
@@ -214,6 +237,25 @@ impl Handle {
         if let Some(reason) = self.writes_refused() {
             return Err(WriteError::HeldBack(reason));
         }
+        let accepted = self.enqueue(operations, acks, acks_timeout);
+        let replied = match self.disk.unless_stuck(accepted).await {
+            Ok(accepted) => accepted?,
+            Err(Stuck(waited)) => return Err(WriteError::DiskStuck(waited)),
+        };
+        match self.disk.unless_stuck(replied).await {
+            Ok(reply) => Ok(reply.map_err(|_| WriteError::Unknown)??),
+            Err(Stuck(waited)) => Err(WriteError::Unanswered(waited)),
+        }
+    }
+
+    /// Hands a write to the driver, as soon as there is room for it. Where this is given
+    /// up, the driver never sees the write.
+    async fn enqueue(
+        &self,
+        operations: Vec<Operation>,
+        acks: AckTarget,
+        acks_timeout: Duration,
+    ) -> Result<Replied, WriteError> {
         let bytes = operations.iter().map(Operation::weight).sum::<usize>() + WRITE_OVERHEAD_BYTES;
         // A write above the bound would wait forever; the replica refuses it.
         let permits = u32::try_from(bytes.min(self.pending_bytes_max)).unwrap_or(u32::MAX);
@@ -227,11 +269,9 @@ impl Handle {
             reply,
             permit,
         };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| WriteError::Stopped)?;
-        Ok(replied.await.map_err(|_| WriteError::Unknown)??)
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| WriteError::Stopped)?;
+        Ok(replied)
     }
 
     /// What this node holds for a key; deleted ones as tombstones.
@@ -322,6 +362,11 @@ impl Handle {
     /// The replica's state, as it changes.
     pub fn status(&self) -> watch::Receiver<Arc<Status>> {
         self.status.clone()
+    }
+
+    /// How the disk of the store does.
+    pub fn disk(&self) -> DiskStatus {
+        self.disk.status()
     }
 
     /// How the connections to the peers stand.

@@ -1,5 +1,7 @@
 //! Replicas that talk over connections in memory.
 
+mod disk;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
