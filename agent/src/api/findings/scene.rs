@@ -10,7 +10,7 @@ use basic_membership::{
     AnnouncedState, ClockOffset, Diagnostics, Directive, Incarnation, Member, MemberState,
     Metadata, NodeId,
 };
-use basic_sync::net::LinkStatus;
+use basic_sync::net::{DiskStatus, LinkStatus};
 use basic_sync::protocol::PeerStatus;
 
 use super::{Code, Facts, Finding, Severity};
@@ -35,6 +35,7 @@ pub(super) struct Scene {
     pub(super) gossip: Diagnostics,
     pub(super) conflict: Option<TwoNodes>,
     pub(super) orders: BTreeMap<String, Order>,
+    pub(super) store: DiskStatus,
     pub(super) disk: Option<DiskSpace>,
     pub(super) files: OpenFiles,
     pub(super) journal: JournalStatus,
@@ -67,6 +68,7 @@ impl Scene {
             },
             conflict: None,
             orders: BTreeMap::new(),
+            store: DiskStatus::default(),
             disk: Some(DiskSpace {
                 free: 50 << 30,
                 total: 100 << 30,
@@ -116,6 +118,7 @@ impl Scene {
             peer_port: &StatisticsSnapshot::default(),
             conflict: self.conflict.as_ref(),
             orders: &self.orders,
+            store: &self.store,
             disk: self.disk,
             files: self.files,
             journal: &self.journal,
