@@ -39,6 +39,12 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
+/// What to do where this node takes no writes.
+const ELSEWHERE: &str = "write on another node meanwhile; `basic-agent status` shows what is wrong";
+/// What to do where nobody knows whether a write was done.
+const READ_AGAIN: &str =
+    "read the document again before you repeat the write; `basic-agent status` shows what is wrong";
+
 /// `?acks=N|all&timeout=5s&ttl=30m` of a write.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -452,16 +458,13 @@ pub(super) fn record_failed(error: RecordError) -> Problem {
 
 /// Why a write was not done, in words for who asked for it.
 pub(super) fn write_failed(error: WriteError) -> Problem {
-    let detail = error.to_string();
-    if let WriteError::HeldBack(_) = error {
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with_next(
-            "write on another node meanwhile; `basic-agent status` shows what is wrong",
-        );
-    }
-    let status = match &error {
-        WriteError::Stopped | WriteError::Unknown | WriteError::HeldBack(_) => {
-            StatusCode::SERVICE_UNAVAILABLE
+    let (status, next) = match &error {
+        WriteError::HeldBack(_) | WriteError::DiskStuck(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Some(ELSEWHERE))
         }
+        WriteError::Stopped | WriteError::Unknown => (StatusCode::SERVICE_UNAVAILABLE, None),
+        // Not 503, which invites clients to repeat what may have been done.
+        WriteError::Unanswered(_) => (StatusCode::GATEWAY_TIMEOUT, Some(READ_AGAIN)),
         WriteError::Refused(refused) => match refused {
             WriteRefused::Operation { reason, .. } => {
                 return write_failed(WriteError::Refused((**reason).clone()));
@@ -472,17 +475,22 @@ pub(super) fn write_failed(error: WriteError) -> Problem {
             }
             WriteRefused::Empty
             | WriteRefused::TooManyOperations { .. }
-            | WriteRefused::Unfit(_) => StatusCode::BAD_REQUEST,
-            WriteRefused::Conflict(_) => StatusCode::CONFLICT,
+            | WriteRefused::Unfit(_) => (StatusCode::BAD_REQUEST, None),
+            WriteRefused::Conflict(_) => (StatusCode::CONFLICT, None),
             WriteRefused::DocumentTooLarge { .. } | WriteRefused::TooLarge { .. } => {
-                StatusCode::PAYLOAD_TOO_LARGE
+                (StatusCode::PAYLOAD_TOO_LARGE, None)
             }
-            WriteRefused::TooManyWaiting => StatusCode::SERVICE_UNAVAILABLE,
-            WriteRefused::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-            WriteRefused::Storage(_) => return Problem::internal(&error),
+            WriteRefused::TooManyWaiting => (StatusCode::SERVICE_UNAVAILABLE, None),
+            WriteRefused::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, Some(ELSEWHERE)),
+            // The whole reason is in the log: the driver tells the first of a row.
+            WriteRefused::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, Some(READ_AGAIN)),
         },
     };
-    Problem::new(status, detail)
+    let problem = Problem::new(status, error.to_string());
+    match next {
+        Some(next) => problem.with_next(next),
+        None => problem,
+    }
 }
 
 fn condition_failed(current: Option<Revision>) -> Problem {

@@ -16,7 +16,7 @@ use super::Api;
 use super::findings::{self, Finding};
 use super::members::rfc3339;
 use super::problem::Problem;
-use super::vitals::{Conflict, Disk, Events, Gossip, Process, millis};
+use super::vitals::{Conflict, Disk, Events, Gossip, Process, Store, millis};
 use crate::host::{DiskSpace, OpenFiles};
 use crate::operations::decision::Order;
 use crate::records::System;
@@ -38,6 +38,7 @@ struct Status {
     process: Process,
     /// `null` where the system does not tell.
     disk: Option<Disk>,
+    store: Store,
     gossip: Gossip,
     events: Events,
     /// The keys that are installed here, the one in use first.
@@ -158,6 +159,7 @@ fn describe(api: &Api) -> Status {
     let own_address = own.map_or(api.config.peer.listen, |own| own.peer);
     let conflict = api.operations.latch().closed();
     let disk = DiskSpace::at(&api.config.node.data_dir).ok();
+    let store = api.replica.disk();
     let files = OpenFiles::of_this_process();
     let journal = api.events.journal().status();
     let hooks = api.events.hooks().status();
@@ -178,6 +180,7 @@ fn describe(api: &Api) -> Status {
         peer_port: &api.peer_port.snapshot(),
         conflict: conflict.as_ref(),
         orders: &orders(api),
+        store: &store,
         disk,
         files,
         journal: &journal,
@@ -234,6 +237,7 @@ fn describe(api: &Api) -> Status {
         },
         process: Process::from(files),
         disk: disk.map(Disk::from),
+        store: Store::from(store),
         gossip: Gossip::new(
             own_address,
             &gossip,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use basic_membership::{Diagnostics, Member};
+use basic_sync::net::DiskStatus;
 use serde::Serialize;
 
 use super::members::rfc3339;
@@ -28,6 +29,23 @@ pub(super) struct Process {
 pub(super) struct Disk {
     free_bytes: u64,
     total_bytes: u64,
+}
+
+/// The store: whether its disk answers and can be written.
+#[derive(Serialize)]
+pub(super) struct Store {
+    /// For how long the disk has not answered, once that is too long.
+    stuck_ms: Option<u64>,
+    /// Why nothing could be written the last time, until something can be.
+    failure: Option<StoreFailure>,
+}
+
+#[derive(Serialize)]
+struct StoreFailure {
+    full: bool,
+    reason: String,
+    since: String,
+    last: String,
 }
 
 /// Gossip, as this node sees and serves it.
@@ -146,6 +164,20 @@ impl From<DiskSpace> for Disk {
         Self {
             free_bytes: space.free,
             total_bytes: space.total,
+        }
+    }
+}
+
+impl From<DiskStatus> for Store {
+    fn from(status: DiskStatus) -> Self {
+        Self {
+            stuck_ms: status.stuck.map(millis),
+            failure: status.failure.map(|failure| StoreFailure {
+                full: failure.full,
+                reason: failure.reason,
+                since: rfc3339(failure.since),
+                last: rfc3339(failure.last),
+            }),
         }
     }
 }

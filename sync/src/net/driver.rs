@@ -6,7 +6,8 @@
 //!
 //! When the store fails, the writes of the batch are answered so, the replica goes
 //! back to what is on disk, and the thread goes on: a full disk refuses writes, and
-//! accepts them again when there is room.
+//! accepts them again when there is room. While the store does not answer at all, the
+//! thread stands still, and [`Disk`] tells those who wait for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::disk::Disk;
 use super::hub::EndHub;
 use super::links::Links;
 use super::ring::Ring;
@@ -70,6 +72,7 @@ pub(super) struct Driver {
     pub(super) status: watch::Sender<Arc<Status>>,
     pub(super) hub: EndHub,
     pub(super) reached: watch::Sender<Frontier>,
+    pub(super) disk: Arc<Disk>,
     pub(super) began: Instant,
 }
 
@@ -81,8 +84,6 @@ struct Turn {
     again: Vec<Input>,
     /// The replica could not be read back after a failure.
     broken: bool,
-    /// The store failed last time; said once.
-    failing: bool,
     published: Instant,
     /// Something has happened since.
     unpublished: bool,
@@ -106,7 +107,6 @@ impl Driver {
             next_request: 0,
             again: Vec::new(),
             broken: false,
-            failing: false,
             published: Instant::now(),
             unpublished: false,
         };
@@ -159,7 +159,8 @@ impl Driver {
 
     fn turn(&mut self, turn: &mut Turn, batch: &mut Batch) {
         if turn.broken {
-            match self.replica.reload(&*self.storage) {
+            let disk = self.disk.clone();
+            match disk.within(|| self.replica.reload(&*self.storage)) {
                 Ok(()) => turn.broken = false,
                 Err(error) => {
                     turn.again = std::mem::take(&mut batch.inputs);
@@ -175,14 +176,15 @@ impl Driver {
             .cloned()
             .collect();
         let now = self.now();
-        match commit(&mut self.replica, &*self.storage, now, inputs) {
+        let disk = self.disk.clone();
+        match disk.within(|| commit(&mut self.replica, &*self.storage, now, inputs)) {
             Ok(outputs) => {
-                // Ticks that write nothing prove nothing.
-                if !batch.writes.is_empty() && std::mem::take(&mut turn.failing) {
-                    info!("the store works again; writes are accepted");
-                }
                 let changes = self.replica.take_changes(now);
+                // What writes nothing proves nothing.
                 if !changes.is_empty() {
+                    if disk.works() {
+                        info!("the store works again; writes are accepted");
+                    }
                     self.hub.0.tell(changes, self.replica.feed().head);
                 }
                 self.tell_reached();
@@ -192,7 +194,7 @@ impl Driver {
             }
             Err(error) => {
                 turn.again = about_links;
-                turn.broken = self.replica.reload(&*self.storage).is_err();
+                turn.broken = disk.within(|| self.replica.reload(&*self.storage)).is_err();
                 self.failed(turn, batch, &error);
             }
         }
@@ -206,7 +208,7 @@ impl Driver {
     }
 
     fn failed(&self, turn: &mut Turn, batch: &Batch, error: &StoreError) {
-        if !std::mem::replace(&mut turn.failing, true) {
+        if self.disk.failed(error) {
             error!(error = %chain(error), "the store failed; writes are refused until it works again");
         }
         for id in &batch.writes {

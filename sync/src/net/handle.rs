@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::arrival::{self, WaitError};
+use super::disk::{Disk, DiskStatus, Stuck};
 use super::driver::{Command, Driver};
 use super::hub::{EndHub, Hub};
 use super::incoming::{Greeting, Incoming};
@@ -45,6 +46,9 @@ pub struct Options {
     /// Bytes of writes that may wait to be committed, and as many of messages; at least
     /// twice the largest frame.
     pub pending_bytes_max: usize,
+    /// How long a commit may take before the disk counts as stuck: then writes are
+    /// answered with an error instead of waiting for it.
+    pub disk_patience: Duration,
 }
 
 impl Options {
@@ -57,6 +61,7 @@ impl Options {
             ring_bytes_max: 64 * 1024 * 1024,
             commands_max: 4096,
             pending_bytes_max: 64 * 1024 * 1024,
+            disk_patience: Duration::from_secs(5),
         }
     }
 }
@@ -84,6 +89,16 @@ pub enum WriteError {
     /// Writes are held back on this node, for this reason; nothing changed.
     #[error("{0}")]
     HeldBack(Arc<str>),
+    /// The disk does not answer; nothing changed.
+    #[error(
+        "the disk of this node has not answered for {0:.1?}; nothing was changed, and nothing is written here until it answers"
+    )]
+    DiskStuck(Duration),
+    /// The disk does not answer: whether the write was done is not known.
+    #[error(
+        "the disk of this node has not answered for {0:.1?}; the write may or may not have been done"
+    )]
+    Unanswered(Duration),
     /// The replica is stopping; nothing changed.
     #[error("this node is stopping and takes no more writes; write on another node")]
     Stopped,
@@ -99,6 +114,9 @@ pub enum ReadError {
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
 }
+
+/// Where the driver answers a write.
+type Replied = oneshot::Receiver<Result<WriteReceipt, WriteRefused>>;
 
 /// Starts a replica on a store, on a thread of its own on which the connections to its
 /// peers live too.
@@ -143,6 +161,7 @@ pub fn start(
         runtime.handle().clone(),
     ));
     let pending_bytes = Arc::new(Semaphore::new(options.pending_bytes_max));
+    let disk = Arc::new(Disk::new(options.disk_patience));
     let driver = Driver {
         replica,
         storage: storage.clone(),
@@ -152,6 +171,7 @@ pub fn start(
         status,
         hub: EndHub(hub.clone()),
         reached,
+        disk: disk.clone(),
         began,
     };
     let connections = runtime.handle().clone();
@@ -177,6 +197,7 @@ pub fn start(
         hub,
         reached: reached_seen,
         began,
+        disk,
         sealed: Arc::new(AtomicBool::new(false)),
         held_back: Arc::default(),
     })
@@ -199,6 +220,7 @@ pub struct Handle {
     reached: watch::Receiver<Frontier>,
     /// From when on the replica counts its time.
     began: Instant,
+    disk: Arc<Disk>,
     sealed: Arc<AtomicBool>,
     /// Why no writes are taken for the time being, by who said so.
     held_back: Arc<RwLock<BTreeMap<&'static str, Arc<str>>>>,
@@ -215,10 +237,11 @@ impl fmt::Debug for Handle {
 impl Handle {
     /// Writes: all operations or none. Returns when they are durable here and, as far
     /// as `acks` asks for it and `acks_timeout` allows, on peers. When too many bytes
-    /// are waiting for the disk, it waits for room first.
+    /// are waiting for the disk, it waits for room first. It does not wait for a disk
+    /// that is stuck.
     ///
     /// # Errors
-    /// [`WriteError`]: nothing changed.
+    /// [`WriteError`], which says whether anything can have changed.
     pub async fn write(
         &self,
         operations: Vec<Operation>,
@@ -231,6 +254,25 @@ impl Handle {
         if let Some(reason) = self.writes_refused() {
             return Err(WriteError::HeldBack(reason));
         }
+        let accepted = self.enqueue(operations, acks, acks_timeout);
+        let replied = match self.disk.unless_stuck(accepted).await {
+            Ok(accepted) => accepted?,
+            Err(Stuck(waited)) => return Err(WriteError::DiskStuck(waited)),
+        };
+        match self.disk.unless_stuck(replied).await {
+            Ok(reply) => Ok(reply.map_err(|_| WriteError::Unknown)??),
+            Err(Stuck(waited)) => Err(WriteError::Unanswered(waited)),
+        }
+    }
+
+    /// Hands a write to the driver, as soon as there is room for it. Where this is given
+    /// up, the driver never sees the write.
+    async fn enqueue(
+        &self,
+        operations: Vec<Operation>,
+        acks: AckTarget,
+        acks_timeout: Duration,
+    ) -> Result<Replied, WriteError> {
         let bytes = operations.iter().map(Operation::weight).sum::<usize>() + WRITE_OVERHEAD_BYTES;
         // A write above the bound would wait forever; the replica refuses it.
         let permits = u32::try_from(bytes.min(self.pending_bytes_max)).unwrap_or(u32::MAX);
@@ -244,11 +286,9 @@ impl Handle {
             reply,
             permit,
         };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| WriteError::Stopped)?;
-        Ok(replied.await.map_err(|_| WriteError::Unknown)??)
+        let sent = self.commands.send(command).await;
+        sent.map_err(|_| WriteError::Stopped)?;
+        Ok(replied)
     }
 
     /// Waits until this node has everything up to `wanted`, but no longer than `limit`;
@@ -373,6 +413,11 @@ impl Handle {
     pub fn lags(&self) -> Vec<PeerLag> {
         let status = self.status.borrow().clone();
         PeerLag::all(&status, self.links(), self.began.elapsed())
+    }
+
+    /// How the disk of the store does.
+    pub fn disk(&self) -> DiskStatus {
+        self.disk.status()
     }
 
     /// How the connections to the peers stand.

@@ -15,6 +15,7 @@
 //! - `hub`: tells watchers that have caught up of what concerns them.
 //! - `ring`: encoded pushes, once for all peers, with a cursor for each. There is no
 //!   queue for each peer to grow; who falls off the ring pulls from the disk.
+//! - `disk`: whether the disk answers and works, as those see it who wait for the driver.
 //!
 //! Each connection carries messages one way, from the side that opened it; so each
 //! direction fails and recovers alone.
@@ -23,8 +24,12 @@
 //! messages and writes not yet committed ([`Options::pending_bytes_max`]; readers and
 //! callers wait), bytes in the ring, changes in the mailbox of a watcher, messages queued for a peer (beyond it they are
 //! dropped; vectors and pulls make good for them), one frame in memory a connection.
+//! And in time: a write is answered within [`Options::disk_patience`] of the moment at
+//! which the disk ceased to answer, with an error that says whether it can have been done.
+//! Reads go on meanwhile, and so do the peers: what they send waits with them.
 
 mod arrival;
+mod disk;
 mod driver;
 mod handle;
 mod hub;
@@ -42,6 +47,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use arrival::{Lacking, WaitError};
+pub use disk::{DiskFailure, DiskStatus};
 pub use handle::{Handle, Options, ReadError, StartError, WriteError, start};
 pub use hub::Seen;
 pub use lag::PeerLag;

@@ -1,5 +1,6 @@
 //! Replicas that talk over connections in memory.
 
+mod disk;
 mod sessions;
 
 use std::collections::HashMap;

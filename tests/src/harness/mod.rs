@@ -4,7 +4,8 @@
 //! files of a node are, [`process`] starts, signals and measures processes by
 //! an identity that a recycled pid cannot fake, [`node`] runs one node as
 //! children of a test, [`cluster`] drives `scripts/cluster` as a user would,
-//! [`network`] makes hosts of their own and cuts them off from each other.
+//! [`network`] makes hosts of their own and cuts them off from each other, [`disk`]
+//! makes disks that get full, fail, or kill who writes to them.
 //! [`http`] is the client, [`load`] the constant stream of requests, [`wait`]
 //! the only way to wait: for a condition, up to a limit, with a last reason.
 //!
@@ -14,6 +15,7 @@
 
 pub mod binaries;
 pub mod cluster;
+pub mod disk;
 pub mod http;
 pub mod layout;
 pub mod load;

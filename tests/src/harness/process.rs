@@ -123,6 +123,22 @@ pub fn spawn_detached(command: &mut Command, log: &Path) -> io::Result<ProcessId
     ProcessId::of(child.id()).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
+/// The command that runs `outer` with `inner` as its last arguments, in the environment
+/// and the directory of `inner`: for programs that run another.
+pub fn around(mut outer: Command, inner: &Command) -> Command {
+    outer.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    if let Some(directory) = inner.get_current_dir() {
+        outer.current_dir(directory);
+    }
+    outer
+}
+
 /// Names this run of the machine: after the next boot it is another.
 ///
 /// # Errors

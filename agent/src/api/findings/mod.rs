@@ -7,6 +7,7 @@
 
 mod apps;
 mod clocks;
+mod disk;
 mod identity;
 mod keys;
 mod members;
@@ -24,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use basic_balancer::EndpointSnapshot;
 use basic_balancer::probe::AppHealth;
 use basic_membership::{AnnouncedState, Diagnostics, Member, NodeId};
-use basic_sync::net::LinkStatus;
+use basic_sync::net::{DiskStatus, LinkStatus};
 use basic_sync::protocol::PeerStatus;
 use basic_sync::storage::DatedAhead;
 use serde::Serialize;
@@ -58,6 +59,12 @@ pub(super) enum Severity {
 pub(super) enum Code {
     /// Two processes have one node id.
     IdentityConflict,
+    /// The disk under the data directory does not answer.
+    DiskStuck,
+    /// The last write was refused for want of room.
+    DiskFull,
+    /// The last write failed on the disk.
+    DiskFailed,
     /// The disk under the data directory is full, or nearly.
     DiskNearlyFull,
     /// An agent with another secret, or of another cluster, speaks to this one.
@@ -151,6 +158,8 @@ pub(super) struct Facts<'a> {
     pub(super) conflict: Option<&'a TwoNodes>,
     /// Who decided what about members, by the key of the decision.
     pub(super) orders: &'a BTreeMap<String, Order>,
+    /// How the disk does under the store.
+    pub(super) store: &'a DiskStatus,
     /// `None` where it cannot be told.
     pub(super) disk: Option<DiskSpace>,
     pub(super) files: OpenFiles,
@@ -168,6 +177,7 @@ pub(super) fn all(facts: &Facts<'_>) -> Vec<Finding> {
         .chain(servers::findings(facts))
         .chain(network::findings(facts))
         .chain(clocks::findings(facts))
+        .chain(disk::findings(facts))
         .chain(own::findings(facts))
         .chain(keys::findings(facts))
         .collect();

@@ -1,4 +1,4 @@
-//! This node and its machine: processor, disk, files, its record of events, and how its start goes on.
+//! This node and its machine: processor, files, its record of events, and how its start goes on.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use basic_membership::AnnouncedState;
 
 use super::{Code, Facts, Finding, START_MAX};
 use crate::events::HookStatus;
-use crate::host::{OpenFiles, bytes};
+use crate::host::OpenFiles;
 
 /// A tick of gossip that was so late tells of an overloaded or stopped machine.
 const TICK_DELAY_MAX: Duration = Duration::from_millis(500);
@@ -16,7 +16,6 @@ const DROPPED_RECENTLY: Duration = Duration::from_secs(600);
 /// All of them.
 pub(super) fn findings(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
     let found = [
-        disk(facts),
         stalled(facts),
         files(facts),
         slow_start(facts),
@@ -26,28 +25,6 @@ pub(super) fn findings(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
     let hooks = facts.hooks.iter();
     let hooks = hooks.filter_map(|status| hook(facts, status));
     found.into_iter().flatten().chain(hooks)
-}
-
-fn disk(facts: &Facts<'_>) -> Option<Finding> {
-    let space = facts.disk.filter(|space| space.is_nearly_full())?;
-    let (free, total) = (bytes(space.free), bytes(space.total));
-    let finding = if space.is_critical() {
-        let fact = format!("the disk under the data directory is full: {free} are left");
-        Finding::error(Code::DiskNearlyFull, fact)
-            .cause("writes are refused once nothing is left; those that were acknowledged are safe")
-    } else {
-        let fact = format!("the disk under the data directory is nearly full: {free} are left");
-        Finding::warning(Code::DiskNearlyFull, fact)
-            .cause("something on this machine fills it; not all of it may be the agent's")
-    };
-    Some(
-        finding
-            .evidence(format!("{free} of {total} are free"))
-            .next(format!(
-                "make room on the disk of {}, or move it to a larger one ([node] data_dir)",
-                facts.config.node.data_dir.display()
-            )),
-    )
 }
 
 fn stalled(facts: &Facts<'_>) -> Option<Finding> {
@@ -200,29 +177,6 @@ fn hook(facts: &Facts<'_>, status: &HookStatus) -> Option<Finding> {
 mod tests {
     use super::super::scene::{Scene, now};
     use super::*;
-    use crate::host::DiskSpace;
-
-    #[test]
-    fn a_disk_is_a_warning_before_it_is_an_error() {
-        let scene = |free| Scene {
-            disk: Some(DiskSpace {
-                free,
-                total: 100 << 30,
-            }),
-            ..Scene::healthy()
-        };
-        let warning = scene(200 << 20).only(Code::DiskNearlyFull);
-        assert!(
-            !warning.is_error() && warning.fact.contains("200.0 MiB"),
-            "{warning:?}"
-        );
-        assert!(scene(1 << 20).only(Code::DiskNearlyFull).is_error());
-        let unknown = Scene {
-            disk: None,
-            ..Scene::healthy()
-        };
-        assert_eq!(unknown.findings(), []);
-    }
 
     #[test]
     fn a_late_tick_is_told_and_that_verdicts_are_held() {

@@ -10,7 +10,7 @@ use basic_membership::{
     AnnouncedState, ClockOffset, Diagnostics, Directive, Incarnation, Member, MemberState,
     Metadata, NodeId,
 };
-use basic_sync::net::LinkStatus;
+use basic_sync::net::{DiskStatus, LinkStatus};
 use basic_sync::protocol::PeerStatus;
 use basic_sync::storage::DatedAhead;
 
@@ -39,6 +39,7 @@ pub(super) struct Scene {
     pub(super) dated_ahead: Vec<DatedAhead>,
     pub(super) clock_ahead: Option<OwnClockAhead>,
     pub(super) orders: BTreeMap<String, Order>,
+    pub(super) store: DiskStatus,
     pub(super) disk: Option<DiskSpace>,
     pub(super) files: OpenFiles,
     pub(super) journal: JournalStatus,
@@ -73,6 +74,7 @@ impl Scene {
             dated_ahead: Vec::new(),
             clock_ahead: None,
             orders: BTreeMap::new(),
+            store: DiskStatus::default(),
             disk: Some(DiskSpace {
                 free: 50 << 30,
                 total: 100 << 30,
@@ -123,6 +125,7 @@ impl Scene {
             peer_port: &StatisticsSnapshot::default(),
             conflict: self.conflict.as_ref(),
             orders: &self.orders,
+            store: &self.store,
             disk: self.disk,
             files: self.files,
             journal: &self.journal,

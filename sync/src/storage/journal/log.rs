@@ -94,7 +94,9 @@ impl Log {
             .map_err(store_error)?;
         if let Err(error) = current.segment.sync() {
             current.doomed = true;
-            return Err(store_error(error));
+            // Also where it says that there is no room: the record may be there after a
+            // crash, and what is refused for want of room must not be.
+            return Err(StoreError::Io(error));
         }
         current.length += self.record.len() as u64;
         self.next_seq += 1;

@@ -170,8 +170,9 @@ impl Segment for Open {
                     }
                     Ok(())
                 }
-                // The kernel has given up on these pages, and says so once.
-                Some(_) => Err(io::Error::other("the disk failed")),
+                // The kernel has given up on these pages, and says so once; for a reason that
+                // must not be taken for that of a write that has not begun.
+                Some(_) => Err(io::ErrorKind::StorageFull.into()),
             }
         })
     }

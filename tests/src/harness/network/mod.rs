@@ -28,6 +28,7 @@ use serde_json::Value;
 
 pub use self::command::CommandError;
 use self::command::{ip, ip_batch, nft, nft_json};
+use crate::harness::process::around;
 
 /// What all names begin with; the process id follows.
 pub const PREFIX: &str = "chaos";
@@ -119,17 +120,7 @@ impl Network {
     pub fn on_host(&self, host: u16, command: &Command) -> Command {
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", &self.namespace(host)]);
-        inside.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => inside.env(name, value),
-                None => inside.env_remove(name),
-            };
-        }
-        if let Some(directory) = command.get_current_dir() {
-            inside.current_dir(directory);
-        }
-        inside
+        around(inside, command)
     }
 
     /// Makes `name` stand for these addresses on a host, for what runs there already
