@@ -153,7 +153,7 @@ fn event(item: &FeedItem, cursor: Cursor) -> Bytes {
 /// was written over several lines; whoever reads it joins them again.
 fn push_event(text: &mut String, id: &Cursor, data: &str) {
     // Writing to a string cannot fail.
-    let _ = write!(text, "id: {id}\n");
+    let _ = writeln!(text, "id: {id}");
     for line in data.split(['\n', '\r']) {
         text.push_str("data: ");
         text.push_str(line);

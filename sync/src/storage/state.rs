@@ -77,7 +77,7 @@ impl Digest {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(key.len() as u64).to_be_bytes());
         hasher.update(key);
-        document.hash(&mut hasher);
+        document.hash_into(&mut hasher);
         Self::from_bytes(hasher.finalize().as_bytes())
     }
 }

@@ -74,7 +74,7 @@ impl Document {
 
     /// Hashes all parts and their versions; values need not go in, since a version means
     /// its values. Of a single root only the version goes in.
-    pub fn hash(&self, hasher: &mut blake3::Hasher) {
+    pub fn hash_into(&self, hasher: &mut blake3::Hasher) {
         let plain = self.only_root().is_some();
         for (version, write) in self.iter() {
             hasher.update(&version.clock.0.to_be_bytes());
@@ -89,7 +89,7 @@ impl Document {
     /// 64 bits over all parts and their versions, which tell states apart.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = blake3::Hasher::new();
-        self.hash(&mut hasher);
+        self.hash_into(&mut hasher);
         let mut first = [0; 8];
         first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
         u64::from_be_bytes(first)
