@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::{Finish, StoreError, Writer};
 use super::layers::Batch;
 use super::log::Log;
-use super::{ACTIVE_BYTES_MAX, Applied, BEHIND_BYTES_MAX, Shared, lock, set_applied, unavailable};
+use super::{ACTIVE_BYTES_MAX, Applied, BEHIND_BYTES_MAX, Shared, lock, set_applied};
 
 /// The oldest change waits so long in memory, and in the journal, at most.
 const ACTIVE_AGE_MAX: Duration = Duration::from_secs(5);
@@ -39,7 +39,9 @@ impl Failure {
     fn error(self) -> StoreError {
         match self {
             Self::Full => StoreError::Full(std::io::ErrorKind::StorageFull.into()),
-            Self::Other => unavailable(),
+            Self::Other => StoreError::Io(std::io::Error::other(
+                "the store's file is too far behind the journal and could not be written; it is tried again",
+            )),
         }
     }
 }
