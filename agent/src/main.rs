@@ -10,11 +10,6 @@ use basic_agent::agent;
 use basic_agent::cli::Cli;
 use clap::Parser as _;
 
-/// Requests and rows come and go in many sizes on many threads; glibc's allocator took a
-/// fifth of the processor time of writes.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // Ends here with 2 and a hint if the command line makes no sense, and with 0 if only help was asked for.
     let cli = Cli::parse();
