@@ -11,7 +11,7 @@
 //! | meta | `digest` | 32 bytes, sum mod 2^256 over all entries (see [`super::state`]) |
 //! | meta | `journal` | u64 seq, u64 segment: the last record of the journal that is in this file, and the oldest segment that may hold later ones |
 //! | entries | collection, 0x00, key | an entry, see below |
-//! | dots | origin 24, row u64 | of each seq from 32·row on: the key of `entries` in which this write has a say (see [`super::chunks`]) |
+//! | dots | origin 24, row u64 | of each seq from 32·row on: the key of `entries` in which this write has a say (see `chunks.rs`) |
 //! | feed | row u64 | of each position from 32·row on: the key of `entries` whose last change this is |
 //! | past | position u64 | once a later change took its place: length of the key u16, the key, and the old record as in `entries` |
 //! | vector | origin 24 | pairs of u64, first and last of each range of sequence numbers |
