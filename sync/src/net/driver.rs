@@ -179,13 +179,14 @@ impl Driver {
         let disk = self.disk.clone();
         match disk.within(|| commit(&mut self.replica, &*self.storage, now, inputs)) {
             Ok(outputs) => {
-                let changes = self.replica.take_changes(now);
+                let changes = self.replica.take_changes();
                 // What writes nothing proves nothing.
                 if !changes.is_empty() {
                     if disk.works() {
                         info!("the store works again; writes are accepted");
                     }
-                    self.hub.0.tell(changes, self.replica.feed().head);
+                    let head = self.replica.feed().head;
+                    self.hub.0.tell(changes, head, now.wall_ms);
                 }
                 self.tell_reached();
                 for output in outputs {

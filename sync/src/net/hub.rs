@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::model::Collection;
+use crate::model::document::Document;
+use crate::model::{Change, Collection, Entry, Key};
 use crate::storage::state::FeedItem;
 
 /// Changes that wait for a live watcher at most, ...
@@ -113,11 +114,14 @@ impl Hub {
         Arc::new(Self { state })
     }
 
-    /// Tells of changes that have been committed, up to `head`.
-    pub(super) fn tell(&self, items: Vec<FeedItem>, head: u64) {
+    /// Tells of changes that have been committed, the last of them at `head`, as a reader
+    /// sees them at `now_ms`.
+    pub(super) fn tell(&self, changes: Vec<(Key, Document)>, head: u64, now_ms: u64) {
+        let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+        let positions = head.saturating_sub(count) + 1..;
         let mut state = lock(&self.state);
-        for item in items {
-            state.tell(item);
+        for ((key, document), position) in changes.into_iter().zip(positions) {
+            state.tell(key, &document, position, now_ms);
         }
         state.head = head;
     }
@@ -166,23 +170,33 @@ impl Hub {
 }
 
 impl State {
-    fn tell(&mut self, item: FeedItem) {
-        let key = item.change.key.clone();
-        let seen = Seen::new(item);
-        for collection in [Some(key.collection().clone()), None] {
-            let Some(prefixes) = self.watched.get(&collection) else {
-                continue;
-            };
-            for length in prefixes.lengths.keys() {
-                let watchers = key
-                    .name()
-                    .get(..*length)
-                    .and_then(|prefix| prefixes.watchers.get(prefix));
-                for mailbox in watchers.into_iter().flat_map(HashMap::values) {
-                    mailbox.put(&seen);
-                }
-            }
+    fn tell(&self, key: Key, document: &Document, position: u64, now_ms: u64) {
+        let mut concerned = self.concerned(&key).peekable();
+        // What nobody watches need not be made readable.
+        if concerned.peek().is_none() {
+            return;
         }
+        let Some(entry) = Entry::of(document, now_ms) else {
+            return;
+        };
+        let change = Change {
+            key: key.clone(),
+            entry,
+        };
+        let seen = Seen::new(FeedItem { position, change });
+        concerned.for_each(|mailbox| mailbox.put(&seen));
+    }
+
+    /// The mailboxes of those whom changes of a key concern.
+    fn concerned<'s>(&'s self, key: &'s Key) -> impl Iterator<Item = &'s Arc<Mailbox>> {
+        let collections = [Some(key.collection().clone()), None];
+        let watched = collections.into_iter();
+        let watched = watched.filter_map(|collection| self.watched.get(&collection));
+        let watchers = watched.flat_map(|prefixes| {
+            let lengths = prefixes.lengths.keys();
+            lengths.filter_map(|length| prefixes.watchers.get(key.name().get(..*length)?))
+        });
+        watchers.flat_map(HashMap::values)
     }
 }
 
@@ -288,34 +302,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::document::Revision;
-    use crate::model::{Change, Dot, Entry, Epoch, Key, Origin, ReplicaId, Timestamp, Version};
+    use crate::model::{Dot, Epoch, Origin, ReplicaId, Timestamp, Version};
 
-    fn item(position: u64, collection: &str, name: &str, bytes: usize) -> FeedItem {
+    fn change(collection: &str, name: &str, bytes: usize) -> (Key, Document) {
         let origin = Origin {
             replica: ReplicaId([1; 16]),
             epoch: Epoch(1),
         };
         let version = Version {
-            clock: Timestamp(position),
-            dot: Dot {
-                origin,
-                seq: position,
-            },
-        };
-        let entry = Entry {
-            revision: Revision {
-                version,
-                fingerprint: None,
-            },
-            value: Some(Bytes::from(vec![b'1'; bytes])),
-            expires_at: None,
+            clock: Timestamp(1),
+            dot: Dot { origin, seq: 1 },
         };
         let key = Key::new(Collection::new(collection).unwrap(), name).unwrap();
-        FeedItem {
-            position,
-            change: Change { key, entry },
-        }
+        let document = Document::of_root(version, Some(Bytes::from(vec![b'1'; bytes])));
+        (key, document)
     }
 
     fn filter(collection: Option<&str>, prefix: &str) -> Filter {
@@ -343,12 +343,14 @@ mod tests {
         let one = watching(Some("users"), "u1");
         let anywhere = watching(None, "梁");
         hub.tell(
-            vec![item(11, "users", "u1", 1), item(12, "users", "u2", 1)],
+            vec![change("users", "u1", 1), change("users", "u2", 1)],
             12,
+            0,
         );
         hub.tell(
-            vec![item(13, "jobs", "u1", 1), item(14, "jobs", "梁鑫", 1)],
+            vec![change("jobs", "u1", 1), change("jobs", "梁鑫", 1)],
             14,
+            0,
         );
         assert_eq!(positions(&all), [11, 12, 13, 14]);
         assert_eq!(positions(&users), [11, 12]);
@@ -368,10 +370,10 @@ mod tests {
     fn a_watcher_that_is_too_slow_is_told_where_it_stands() {
         let hub = Hub::new(0);
         let slow = hub.subscribe_at(0, &filter(None, "")).unwrap();
-        let large = item(1, "users", "u1", MAILBOX_BYTES_MAX * 2);
-        hub.tell(vec![large], 1);
-        hub.tell(vec![item(2, "users", "u1", 1)], 2);
-        hub.tell(vec![item(3, "users", "u1", 1)], 3);
+        let large = change("users", "u1", MAILBOX_BYTES_MAX * 2);
+        hub.tell(vec![large], 1, 0);
+        hub.tell(vec![change("users", "u1", 1)], 2, 0);
+        hub.tell(vec![change("users", "u1", 1)], 3, 0);
         assert!(matches!(slow.take(), Found::Change(seen) if seen.item.position == 1));
         assert!(
             matches!(slow.take(), Found::Overflow),
@@ -379,7 +381,7 @@ mod tests {
         );
         let many = hub.subscribe_at(3, &filter(None, "")).unwrap();
         for position in 4..4 + 2 * MAILBOX_ITEMS_MAX as u64 {
-            hub.tell(vec![item(position, "users", "u1", 1)], position);
+            hub.tell(vec![change("users", "u1", 1)], position, 0);
         }
         assert_eq!(positions(&many).len(), MAILBOX_ITEMS_MAX);
         assert!(matches!(many.take(), Found::Overflow));

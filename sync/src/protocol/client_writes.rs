@@ -21,7 +21,8 @@ use crate::model::document::{
 };
 use crate::model::{Delta, Dot, HybridClock, Key, Seq, Timestamp, Version};
 use crate::storage::records::EntryRecord;
-use crate::storage::{Reader, StoreError, Writer, state};
+use crate::storage::state::{self, Merging};
+use crate::storage::{Reader, StoreError, Writer};
 
 /// What the parts of a document may take beyond the document itself, in bytes.
 const PARTS_BYTES_MAX: usize = 1024 * 1024;
@@ -32,8 +33,8 @@ const LAST_DATE: &str = "the document bears the last date that there is, by a br
 /// One operation that is known to be good.
 struct Planned {
     delta: Delta,
-    /// What the key held, unless an earlier operation of the same write changed it.
-    current: Option<Option<EntryRecord>>,
+    /// What it makes of its key, unless an earlier operation of the same write changes that.
+    merging: Option<Merging>,
     revision: Revision,
 }
 
@@ -137,13 +138,13 @@ impl Replica {
 
     /// Stores one operation under the next number of this replica's origin.
     fn put(&mut self, planned: Planned, writer: &mut dyn Writer) -> Result<(), StoreError> {
-        let Planned { delta, current, .. } = planned;
-        let current = match current {
-            Some(current) => current,
-            None => state::entry(writer, &delta.key)?,
+        let Planned { delta, merging, .. } = planned;
+        let merging = match merging {
+            Some(merging) => merging,
+            None => Merging::of(state::entry(writer, &delta.key)?, &delta.write),
         };
         let version = delta.write.version;
-        let merged = state::merge(writer, &mut self.header, &delta.key, &delta.write, current)?;
+        let merged = state::store(writer, &mut self.header, &delta.key, version.dot, merging)?;
         let key = delta.key.clone();
         self.changes.extend(merged.map(|document| (key, document)));
         self.note(version.dot);
@@ -233,47 +234,52 @@ impl Plan<'_> {
     ) -> Result<Result<(), WriteRefused>, StoreError> {
         let config = self.config;
         let policy = config.policies.of(operation.key.collection());
-        let (mut document, current) = match self.changed.get(&operation.key) {
-            Some(document) => (document.clone(), None),
-            None => {
-                let record = state::entry(self.reader, &operation.key)?;
-                let document = record.as_ref().map(|record| record.document.clone());
-                (document.unwrap_or_default(), Some(record))
-            }
+        let changed = self.changed.get(&operation.key).cloned();
+        let first = changed.is_none();
+        let before = match changed {
+            // Its place in the feed is not known yet; it is read again when it is stored.
+            Some(document) => Some(EntryRecord {
+                document,
+                position: 0,
+            }),
+            None => state::entry(self.reader, &operation.key)?,
         };
+        let nothing = Document::default();
+        let document = before.as_ref().map_or(&nothing, |before| &before.document);
         let dot = Dot {
             seq: self.dot.seq + 1,
             ..self.dot
         };
         let ticked = self.clock.tick(self.wall_ms, config.clock_ahead_max_ms);
-        let Some(clock) = date(ticked, &document) else {
+        let Some(clock) = date(ticked, document) else {
             return Ok(Err(WriteRefused::Conflict(LAST_DATE.to_owned())));
         };
         self.clock
             .observe(clock, self.wall_ms, config.clock_ahead_max_ms);
         let version = Version { clock, dot };
-        let write = match planned_write(&operation, policy, &document, version, ticked) {
+        let write = match planned_write(&operation, policy, document, version, ticked) {
             Ok(write) => write,
             Err(refused) => return Ok(Err(refused)),
         };
-        document.merge(&write);
+        let merging = Merging::of(before, &write);
         let delta = Delta {
             key: operation.key,
             write,
         };
-        if let Err(refused) = self.weigh(&delta, policy, &document) {
+        if let Err(refused) = self.weigh(&delta, policy, &merging.document) {
             return Ok(Err(refused));
         }
-        let Some(revision) = document.revision() else {
+        let Some(revision) = merging.document.revision() else {
             return Ok(Err(WriteRefused::Empty));
         };
         self.dot = version.dot;
         if !single {
+            let document = merging.document.clone();
             self.changed.insert(delta.key.clone(), document);
         }
         self.planned.push(Planned {
             delta,
-            current,
+            merging: first.then_some(merging),
             revision,
         });
         Ok(Ok(()))

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Message, Now, Replica};
 use crate::model::{Delta, Origin, PeerId, Seq, VersionVector};
-use crate::storage::{StoreError, Writer, state};
+use crate::storage::state::{self, Merging};
+use crate::storage::{StoreError, Writer};
 
 impl Replica {
     pub(super) fn message(
@@ -127,7 +128,8 @@ impl Replica {
         let over = current.as_ref().and_then(|held| held.document.version());
         self.date(now, &delta, over.map(|over| over.clock));
         let Delta { key, write } = delta;
-        match state::merge(writer, &mut self.header, &key, &write, current)? {
+        let merging = Merging::of(current, &write);
+        match state::store(writer, &mut self.header, &key, version.dot, merging)? {
             Some(document) => {
                 self.counters.taken_in += 1;
                 self.changes.push((key, document));

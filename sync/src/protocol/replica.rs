@@ -16,10 +16,9 @@ use super::waiting::WaitingWrites;
 use super::{Config, Counters, Input, Message, Now, Output, RequestId, Status};
 use crate::model::document::Document;
 use crate::model::{
-    Change, Delta, Dot, Entry, Epoch, HybridClock, Key, Origin, PeerId, ReplicaId, Seq,
-    VersionVector,
+    Delta, Dot, Epoch, HybridClock, Key, Origin, PeerId, ReplicaId, Seq, VersionVector,
 };
-use crate::storage::state::{self, Digest, FeedEnds, FeedItem, Header};
+use crate::storage::state::{self, Digest, FeedEnds, Header};
 use crate::storage::{self, Finish, Storage, StoreError, Writer};
 
 /// The state of one replica that is not in its store, and the part of its store
@@ -212,20 +211,10 @@ impl Replica {
         outputs
     }
 
-    /// Takes what was changed since the last call, as a reader sees it at `now`: the end of
-    /// the feed. Call it when the transaction is durable.
-    pub fn take_changes(&mut self, now: Now) -> Vec<FeedItem> {
-        let head = self.header.feed.head;
-        let count = u64::try_from(self.changes.len()).unwrap_or(u64::MAX);
-        let positions = head.saturating_sub(count) + 1..;
-        let changes = std::mem::take(&mut self.changes).into_iter().zip(positions);
-        changes
-            .filter_map(|((key, document), position)| {
-                let entry = Entry::of(&document, now.wall_ms)?;
-                let change = Change { key, entry };
-                Some(FeedItem { position, change })
-            })
-            .collect()
+    /// Takes what was changed since the last call: the end of the feed, one position a
+    /// change. Call it when the transaction is durable.
+    pub fn take_changes(&mut self) -> Vec<(Key, Document)> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Goes back to what the store holds, after a transaction has failed. Replies and

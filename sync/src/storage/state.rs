@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use super::chunks::{self, Chunk, row_of};
 use super::records::{self, EntryRecord};
 use super::{Reader, StoreError, Table, Writer};
-use crate::model::document::{Document, Write};
+use crate::model::document::{Document, Merged, Write};
 use crate::model::{
     Change, Collection, Delta, Dot, Entry, Frontier, Key, Origin, Seq, SeqRange, SeqSet, Timestamp,
     VersionVector,
@@ -205,29 +205,54 @@ pub fn entry(reader: &dyn Reader, key: &Key) -> Result<Option<EntryRecord>, Stor
         .transpose()
 }
 
-/// Merges a write into what its key holds (`current`): in the state, the dot index and
+/// What a write makes of what its key holds.
+#[derive(Clone, Debug)]
+pub struct Merging {
+    before: Option<EntryRecord>,
+    /// The document with what the write still has to say.
+    pub document: Document,
+    merged: Merged,
+}
+
+impl Merging {
+    /// Merges a write into what its key holds.
+    pub fn of(before: Option<EntryRecord>, write: &Write) -> Self {
+        let mut document = before
+            .as_ref()
+            .map_or_else(Document::default, |before| before.document.clone());
+        let merged = document.merge(write);
+        Self {
+            before,
+            document,
+            merged,
+        }
+    }
+}
+
+/// Stores what the write with this dot has made of its key: in the state, the dot index and
 /// the feed; and brings the header up to date (written later, by [`set_header`]). Returns
 /// the document if any of the write was taken in; it stands at the feed's head. Otherwise
 /// all of it had been superseded.
 ///
 /// # Errors
 /// [`StoreError`]; the transaction is lost then.
-pub fn merge(
+pub fn store(
     writer: &mut dyn Writer,
     header: &mut Header,
     key: &Key,
-    write: &Write,
-    current: Option<EntryRecord>,
+    dot: Dot,
+    merging: Merging,
 ) -> Result<Option<Document>, StoreError> {
-    let key = records::encode_key(key);
-    let mut document = current
-        .as_ref()
-        .map_or_else(Document::default, |current| current.document.clone());
-    let merged = document.merge(write);
+    let Merging {
+        before,
+        document,
+        merged,
+    } = merging;
     if !merged.taken {
         return Ok(None);
     }
-    if let Some(current) = current {
+    let key = records::encode_key(key);
+    if let Some(current) = before {
         header.digest.subtract(Digest::of(&key, &current.document));
         for Dot { origin, seq } in merged.died {
             let row = records::encode_dots_row(origin, row_of(seq));
@@ -242,7 +267,7 @@ pub fn merge(
         }
     }
     header.digest.add(Digest::of(&key, &document));
-    let Dot { origin, seq } = write.version.dot;
+    let Dot { origin, seq } = dot;
     let row = records::encode_dots_row(origin, row_of(seq));
     writer.change(Table::Dots, &row, &mut |row| chunks::set(row, seq, &key))?;
     let record = EntryRecord {

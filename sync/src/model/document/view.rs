@@ -53,6 +53,10 @@ impl Document {
 
     /// The JSON text that a reader sees at `now_ms`, or `None` where there is none.
     pub fn value(&self, now_ms: u64) -> Option<Bytes> {
+        // Most documents are this, and a root alone cannot expire.
+        if let Some(root) = self.only_root() {
+            return root.cloned();
+        }
         match self.kind() {
             Kind::Plain => self.plain(now_ms),
             Kind::Counter => Some(self.count(now_ms)?.to_string().into()),
@@ -62,6 +66,9 @@ impl Document {
 
     /// Whether there is nothing to see at `now_ms`.
     pub fn is_tombstone(&self, now_ms: u64) -> bool {
+        if let Some(root) = self.only_root() {
+            return root.is_none();
+        }
         self.speaking(self.horizon(now_ms)).next().is_none()
     }
 

@@ -34,7 +34,8 @@ fn put(storage: &RedbStorage, seq: u64, name: &str, value: &str) {
                 digest: state::Digest::default(),
             });
             let current = state::entry(writer, &key)?;
-            state::merge(writer, &mut header, &key, &write, current)?;
+            let merging = state::Merging::of(current, &write);
+            state::store(writer, &mut header, &key, version.dot, merging)?;
             state::set_header(writer, &header)?;
             Ok(Finish::Commit)
         })
