@@ -4,6 +4,7 @@
 //! - [`options`]: what a run is made of, drawn from its seed.
 //! - [`world`]: virtual time, the network, disks, crashes; drives the replicas.
 //! - [`history`]: what clients did and saw, and the invariants it must satisfy.
+//! - [`harm`]: what the invariants rest on, taken out, to see that they notice.
 //! - [`runs`]: the tests: many seeds, repeatability, and named scenarios; those about wrong
 //!   clocks are in [`clocks`], those about single messages of a pull in [`pulls`].
 //!
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod clocks;
+mod harm;
 mod history;
 mod options;
 mod pulls;
