@@ -139,13 +139,51 @@ fn entry_dot(entry: &[u8; ENTRY_BYTES]) -> Option<Dot> {
     (1..=SEQ_MAX).contains(&seq).then_some(Dot { origin, seq })
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
+/// What must hold of any text that is given as a token. The fuzz target (`tests/fuzz`), the replay of its corpus and
+/// the tests with random bytes call it; agents do not contain it.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
     use super::*;
 
-    const CLUSTER: &str = "jobfirst-cluster-1";
+    /// The cluster for which texts are read.
+    pub const CLUSTER: &str = "jobfirst-cluster-1";
+
+    /// Bytes that are a text, or that become one with the right checksum, which random bytes never have.
+    pub fn token(bytes: &[u8]) {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            read(text);
+        }
+        if bytes.len() <= TEXT_MAX {
+            let sealed = [bytes, &digest(bytes)].concat();
+            read(&URL_SAFE_NO_PAD.encode(sealed));
+        }
+    }
+
+    /// A token is written one way only.
+    fn read(text: &str) {
+        let Ok(rests_on) = decode(text, CLUSTER) else {
+            return;
+        };
+        assert_eq!(encode(&rests_on, CLUSTER), text);
+        assert!(rests_on.len() <= ORIGINS_MAX);
+        for longer in [
+            format!("{text}A"),
+            format!("{text}AAAA"),
+            format!("{text}="),
+        ] {
+            assert!(decode(&longer, CLUSTER).is_err(), "{longer} was taken");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::fuzzing::CLUSTER;
+    use super::*;
 
     fn dot(replica: u8, epoch: u64, seq: u64) -> Dot {
         let origin = Origin {
@@ -192,10 +230,11 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused_without_a_panic(text in ".{0,80}", mut bytes: Vec<u8>) {
-            let _ = decode(&text, CLUSTER);
-            bytes.extend(digest(&bytes));
-            let _ = decode(&URL_SAFE_NO_PAD.encode(bytes), CLUSTER);
+        fn any_bytes_are_read_or_refused_without_a_panic(text in ".{0,80}", bytes: Vec<u8>) {
+            fuzzing::token(text.as_bytes());
+            fuzzing::token(&bytes);
+            let head = [&[VERSION][..], &digest(CLUSTER.as_bytes()), &bytes].concat();
+            fuzzing::token(&head);
         }
 
         #[test]
@@ -215,6 +254,23 @@ mod tests {
             }
             prop_assert_eq!(decode(&encode(&trimmed, CLUSTER), CLUSTER), Ok(trimmed));
         }
+    }
+
+    #[test]
+    fn the_corpus_of_tokens_keeps_the_property_and_has_tokens_of_every_length() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus/token");
+        let mut longest = 0;
+        for file in fs::read_dir(corpus).unwrap() {
+            let path = file.unwrap().path();
+            eprintln!("{}", path.display());
+            let bytes = fs::read(path).unwrap();
+            fuzzing::token(&bytes);
+            let read = String::from_utf8(bytes).map(|text| decode(&text, CLUSTER));
+            if let Ok(Ok(rests_on)) = read {
+                longest = longest.max(rests_on.len());
+            }
+        }
+        assert_eq!(longest, ORIGINS_MAX);
     }
 
     /// The bytes are a promise: clients keep tokens while agents are replaced.

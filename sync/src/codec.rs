@@ -7,8 +7,8 @@
 //! this program, and the golden bytes in the tests hold us to it.
 //!
 //! Nothing is allocated by a peer's word: the length is checked before the body is
-//! read, bincode gets the frame's bound as its limit, text and documents are borrowed
-//! from the frame, trailing bytes are refused, and no type is recursive.
+//! read, bincode gets a limit that follows from the length of the frame, text and
+//! documents are borrowed from it, trailing bytes are refused, and no type is recursive.
 
 use bincode::{BorrowDecode, Decode, Encode};
 use bytes::Bytes;
@@ -37,7 +37,7 @@ pub const PROTOCOL: u16 = 2;
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum DecodeError {
     /// The length is out of bounds.
-    #[error("a frame of {length} bytes was announced; at most {most} are allowed")]
+    #[error("a frame of {length} bytes; at most {most} are allowed")]
     Length {
         /// What was announced.
         length: usize,
@@ -138,14 +138,54 @@ fn decode<'f, T: BorrowDecode<'f, ()>, const BYTES_MAX: usize>(
     if *codec != CODEC_BINCODE {
         return Err(DecodeError::Codec(*codec));
     }
-    let config = bincode::config::standard().with_limit::<BYTES_MAX>();
-    let (message, used) = bincode::borrow_decode_from_slice(body, config)
-        .map_err(|error| DecodeError::Body(error.to_string()))?;
+    if frame.len() > BYTES_MAX {
+        let (length, most) = (frame.len(), BYTES_MAX);
+        return Err(DecodeError::Length { length, most });
+    }
+    // A limit is a constant of its decoder, so there is one for each of some lengths.
+    let (message, used) = match body.len().div_ceil(KIB) {
+        0..=1 => decode_within::<T, { KIB * GROWTH_MAX }>(body),
+        2..=4 => decode_within::<T, { 4 * KIB * GROWTH_MAX }>(body),
+        5..=16 => decode_within::<T, { 16 * KIB * GROWTH_MAX }>(body),
+        17..=64 => decode_within::<T, { 64 * KIB * GROWTH_MAX }>(body),
+        _ => decode_within::<T, FRAME_BYTES_MAX>(body),
+    }?;
     match body.len() - used {
         0 => Ok(message),
         rest => Err(DecodeError::Trailing(rest)),
     }
 }
+
+/// How much larger than its bytes in a frame an element of a list is in memory, at most.
+const GROWTH_MAX: usize = 32;
+const KIB: usize = 1024;
+
+/// Decodes with a bound on the memory for lists, each of which is taken at once, by the
+/// count that stands before it.
+fn decode_within<'f, T: BorrowDecode<'f, ()>, const LIST_BYTES_MAX: usize>(
+    body: &'f [u8],
+) -> Result<(T, usize), DecodeError> {
+    let config = bincode::config::standard().with_limit::<LIST_BYTES_MAX>();
+    bincode::borrow_decode_from_slice(body, config)
+        .map_err(|error| DecodeError::Body(error.to_string()))
+}
+
+/// The fewest bytes of each element of a list: `(in a frame, in memory)`.
+const ELEMENTS: [(usize, usize); 4] = [
+    (24, size_of::<WireDelta<'_>>()),
+    (2, size_of::<WirePart<'_>>()),
+    (18, size_of::<WireSet>()),
+    (2, size_of::<(u64, u64)>()),
+];
+
+const _: () = {
+    let mut at = 0;
+    while at < ELEMENTS.len() {
+        let (in_frame, in_memory) = ELEMENTS[at];
+        assert!(in_memory <= in_frame * GROWTH_MAX);
+        at += 1;
+    }
+};
 
 #[derive(Encode, BorrowDecode)]
 enum WireMessage<'f> {

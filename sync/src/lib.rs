@@ -27,6 +27,8 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod model;
 pub mod net;
 pub mod protocol;

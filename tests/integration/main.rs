@@ -4,6 +4,7 @@
 //! directory; one runs at a time (`.config/nextest.toml`). They know what a user
 //! knows: commands, configuration files, HTTP answers, exit codes, logs.
 
+mod bad_input;
 mod batches;
 mod clocks;
 mod command_line;
@@ -13,6 +14,7 @@ mod events;
 mod explain;
 mod failover;
 mod footprint;
+mod hostile_peer;
 mod ipv6;
 mod keys;
 mod lag;

@@ -1,10 +1,10 @@
 //! What clients did and saw, and what must be true of it.
 //!
 //! Invariants (their numbers as in the test plan): 1 an acknowledged write is never
-//! lost; 2 replicas converge, to what all writes together come to; 3 no deleted key comes back; 4 numbers of one origin
-//! only grow, as do its versions of one key, and a number is never given to two writes; 5 what one replica shows
-//! never goes back in time, and what is written there is newer than what was shown; and a
-//! watcher sees each change once, in order. Of dates: one that lies far ahead of its
+//! lost; 2 replicas converge, to what all writes together come to; 3 no deleted key comes
+//! back; 4 numbers of one origin only grow, as do its versions of one key, and a number is
+//! never given to two writes; 5 what one replica shows never goes back in time, and what is
+//! written there is newer than what was shown; and a watcher sees each change once, in order. Of dates: one that lies far ahead of its
 //! writer's clock continues the date of an earlier write of the same key.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +31,9 @@ pub(crate) struct History {
     /// Per replica what a watcher has been told.
     watched: BTreeMap<usize, (u64, BTreeMap<Key, Revision>)>,
     pub(crate) writes_acknowledged: u64,
+    /// Nobody reads or watches: what goes wrong shows in the end only, in the data. What a
+    /// reader was shown would tell of most harm first, whatever became of the data.
+    pub(crate) unseen: bool,
 }
 
 impl History {
@@ -99,6 +102,9 @@ impl History {
 
     /// A client reads a key on a replica.
     pub(crate) fn read(&mut self, replica: usize, key: &Key, version: Option<Version>) {
+        if self.unseen {
+            return;
+        }
         let shown = self.shown.get(&(replica, key.clone()));
         assert!(
             version.as_ref() >= shown,
@@ -111,6 +117,9 @@ impl History {
 
     /// A watcher of a replica receives changes.
     pub(crate) fn watch(&mut self, replica: usize, items: &[FeedItem]) {
+        if self.unseen {
+            return;
+        }
         let (position, seen) = self.watched.entry(replica).or_default();
         for item in items {
             assert_eq!(
@@ -146,6 +155,22 @@ impl History {
     /// All replicas are idle and connected: what they hold must be the same, and must be
     /// what all writes together come to.
     pub(crate) fn check_end(&self, dumps: &[Vec<(Key, Document)>]) {
+        for dot in &self.acknowledged {
+            assert!(
+                self.written.contains_key(dot),
+                "{dot:?} was acknowledged and never written"
+            );
+        }
+        let expected = self.expected();
+        let maps: Vec<BTreeMap<&Key, &Document>> = dumps
+            .iter()
+            .map(|dump| dump.iter().map(|(key, document)| (key, document)).collect())
+            .collect();
+        for (key, document) in &expected {
+            let held: Vec<_> = maps.iter().map(|held| held.get(key).copied()).collect();
+            check_deleted(key, document, &held);
+            self.check_kept(key, document, &held);
+        }
         let first = &dumps[0];
         for (replica, dump) in dumps.iter().enumerate() {
             assert!(
@@ -153,33 +178,63 @@ impl History {
                 "invariant 2: {}",
                 difference(replica, first, dump)
             );
-            let (_, seen) = self.watched.get(&replica).cloned().unwrap_or_default();
             for (key, document) in dump {
-                let told = seen.get(key).copied();
-                assert_eq!(told, document.revision(), "{replica}: watch of {key:?}");
+                assert_eq!(
+                    expected.get(key),
+                    Some(document),
+                    "invariant 2: {key:?} is not what its writes come to"
+                );
             }
+            self.check_watched(replica, dump);
         }
-        for dot in &self.acknowledged {
-            assert!(
-                self.written.contains_key(dot),
-                "{dot:?} was acknowledged and never written"
-            );
-        }
+        assert_eq!(first.len(), expected.len(), "invariant 2: a key is missing");
+    }
+
+    /// What all writes together come to.
+    fn expected(&self) -> BTreeMap<Key, Document> {
         let mut expected: BTreeMap<Key, Document> = BTreeMap::new();
         for Delta { key, write } in self.written.values() {
             expected.entry(key.clone()).or_default().merge(write);
         }
-        let held: BTreeMap<Key, Document> = first.iter().cloned().collect();
-        for (key, document) in &expected {
-            assert_eq!(
-                held.get(key),
-                Some(document),
-                "invariants 1, 3: {key:?} is not what its writes come to"
+        expected
+    }
+
+    /// What was acknowledged and has a say is there on one replica at least.
+    fn check_kept(&self, key: &Key, expected: &Document, held: &[Option<&Document>]) {
+        for write in expected.writes() {
+            let dot = write.version.dot;
+            let has = |held: &&Document| held.writes().iter().any(|own| own.version.dot == dot);
+            let kept = held.iter().flatten().any(has);
+            assert!(
+                kept || !self.acknowledged.contains(&dot),
+                "invariant 1: the acknowledged write {dot:?} of {key:?} is lost"
             );
         }
-        for key in held.keys() {
-            assert!(expected.contains_key(key), "nobody wrote {key:?}");
+    }
+
+    /// A watcher of this replica was told of everything that it holds.
+    fn check_watched(&self, replica: usize, dump: &[(Key, Document)]) {
+        if self.unseen {
+            return;
         }
+        let (_, seen) = self.watched.get(&replica).cloned().unwrap_or_default();
+        for (key, document) in dump {
+            let told = seen.get(key).copied();
+            assert_eq!(told, document.revision(), "{replica}: watch of {key:?}");
+        }
+    }
+}
+
+/// What was deleted is there on no replica.
+fn check_deleted(key: &Key, expected: &Document, held: &[Option<&Document>]) {
+    // Before all time, so that nothing has expired.
+    let is_there = |held: &Option<&Document>| held.is_some_and(|held| !held.is_tombstone(0));
+    let back = held.iter().position(is_there);
+    if let Some(replica) = back.filter(|_| expected.is_tombstone(0)) {
+        panic!(
+            "invariant 3: the deleted key {key:?} is there on replica {replica}: {:?}",
+            held[replica]
+        );
     }
 }
 

@@ -22,11 +22,15 @@ use basic_sync::storage::{
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::harm::{Forgetful, Harm, claimed_early};
 use crate::history::History;
 use crate::options::Options;
 
 /// Wall-clock time at which every run begins, in milliseconds since 1970.
 const BEGIN_MS: u64 = 1_700_000_000_000;
+
+/// Of the commits of a disk that does not sync, those that get to it before a crash.
+const SYNCED: f64 = 0.02;
 
 /// Something that happens.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ enum Event {
 
 struct Node {
     disk: MemoryStorage,
+    /// What a disk that does not sync has of it after a crash.
+    synced: MemoryStorage,
     /// `None` while it is down.
     replica: Option<Replica>,
     /// Counts its starts.
@@ -86,6 +92,8 @@ pub(crate) struct World {
     turmoil: bool,
     /// Every commit fails.
     pub(crate) disks_fail: bool,
+    /// What was taken out of the replicas or their disks.
+    harm: Option<Harm>,
     next_request: u64,
     pub(crate) history: History,
     trace: DefaultHasher,
@@ -103,6 +111,7 @@ impl World {
         let nodes = (0..options.replicas)
             .map(|_| Node {
                 disk: MemoryStorage::default(),
+                synced: MemoryStorage::default(),
                 replica: None,
                 life: 0,
                 inbox: Vec::new(),
@@ -125,6 +134,7 @@ impl World {
             last_arrival,
             turmoil: true,
             disks_fail: false,
+            harm: None,
             next_request: 0,
             history: History::default(),
             trace: DefaultHasher::new(),
@@ -137,6 +147,14 @@ impl World {
         for replica in 0..world.nodes.len() {
             world.start(replica);
         }
+        world
+    }
+
+    /// The same, with something taken out that the invariants rest on.
+    pub(crate) fn harmed(seed: u64, options: Options, harm: Harm) -> Self {
+        let mut world = Self::new(seed, options);
+        world.harm = Some(harm);
+        world.history.unseen = true;
         world
     }
 
@@ -236,6 +254,9 @@ impl World {
         }
         node.inbox.clear();
         node.committing = false;
+        if self.harm == Some(Harm::NoSync) {
+            node.disk = node.synced.fork();
+        }
     }
 
     /// A replica starts from its disk.
@@ -535,11 +556,14 @@ impl World {
         let Some(core) = &mut node.replica else {
             return;
         };
-        let outcome = if fails {
-            commit(core, &FailingStorage { disk: &node.disk }, now, inputs)
-        } else {
-            commit(core, &node.disk, now, inputs)
+        let outcome = match self.harm {
+            _ if fails => commit(core, &FailingStorage { disk: &node.disk }, now, inputs),
+            Some(Harm::NoTombstones) => commit(core, &Forgetful(&node.disk), now, inputs),
+            _ => commit(core, &node.disk, now, inputs),
         };
+        if self.harm == Some(Harm::NoSync) && self.random.random_bool(SYNCED) {
+            node.synced = node.disk.fork();
+        }
         let deadline = core.next_deadline();
         let outputs = match outcome {
             Ok(outputs) => outputs,
@@ -577,6 +601,10 @@ impl World {
             },
             Output::Send(peer, message) => {
                 let to = (0..self.nodes.len()).find(|to| name(*to) == peer);
+                let message = match self.harm {
+                    Some(Harm::EarlyClaims) => claimed_early(message, self.status(replica).vector),
+                    _ => message,
+                };
                 self.send(replica, to.expect("a known peer"), message);
             }
             Output::Broadcast(message) => {

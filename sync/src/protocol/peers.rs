@@ -28,6 +28,10 @@ pub(super) struct Peer {
     pub(super) acked: Seq,
     /// How often in a row it said that it has something that we lack.
     pub(super) behind_in_a_row: u32,
+    /// The last session of a pull that was begun for it. A request that comes again is
+    /// not answered again: chunks of two answers, taken for those of one, would bring the
+    /// claim of one without all of its changes.
+    pub(super) served: Option<u64>,
     /// It is not asked for a pull before this moment.
     pub(super) pull_after: Duration,
     /// Since its link came up we once had everything that it had.

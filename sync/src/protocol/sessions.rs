@@ -119,12 +119,21 @@ impl Replica {
         reader: &dyn Reader,
     ) -> Result<(), StoreError> {
         self.check_epoch(now, &asker);
+        if self
+            .peer(&peer)
+            .is_none_or(|known| known.served == Some(session))
+        {
+            return Ok(());
+        }
         self.serving.retain(|pull| pull.peer != peer);
         if self.serving.len() >= self.config.pulls_served_max {
             self.counters.pulls_refused += 1;
             self.messages
                 .push(Output::Send(peer, Message::Busy { session }));
             return Ok(());
+        }
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.served = Some(session);
         }
         let deadline = now.elapsed + self.config.pull_timeout;
         self.serving.push(Serving::begin(

@@ -28,8 +28,12 @@ pub struct DatedAhead {
 /// # Errors
 /// [`StoreError`].
 pub fn dated_ahead(reader: &dyn Reader) -> Result<Vec<DatedAhead>, StoreError> {
-    let bytes = reader.get(Table::Meta, META_AHEAD)?.unwrap_or_default();
-    let mut cursor = Cursor::new(Table::Meta, &bytes);
+    decode(&reader.get(Table::Meta, META_AHEAD)?.unwrap_or_default())
+}
+
+/// Reads the bytes of the record.
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<DatedAhead>, StoreError> {
+    let mut cursor = Cursor::new(Table::Meta, bytes);
     let mut all = Vec::new();
     while !cursor.is_at_end() {
         let (origin, writes, latest) = (cursor.origin()?, cursor.u64()?, cursor.u64()?);
@@ -52,6 +56,15 @@ pub fn set_dated_ahead<'a>(
     writer: &mut dyn Writer,
     all: impl Iterator<Item = &'a DatedAhead>,
 ) -> Result<(), StoreError> {
+    let bytes = encode(all);
+    match bytes.is_empty() {
+        true => writer.remove(Table::Meta, META_AHEAD),
+        false => writer.insert(Table::Meta, META_AHEAD, &bytes),
+    }
+}
+
+/// The bytes of the record.
+pub(super) fn encode<'a>(all: impl Iterator<Item = &'a DatedAhead>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for one in all {
         bytes.extend(records::encode_origin(one.origin));
@@ -63,10 +76,7 @@ pub fn set_dated_ahead<'a>(
         bytes.extend(length.to_be_bytes());
         bytes.extend(key);
     }
-    match bytes.is_empty() {
-        true => writer.remove(Table::Meta, META_AHEAD),
-        false => writer.insert(Table::Meta, META_AHEAD, &bytes),
-    }
+    bytes
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(super) fn row_of(number: u64) -> u64 {
 /// The texts of one row.
 pub(super) struct Chunk<'r> {
     table: Table,
-    first: u64,
+    row: u64,
     rest: &'r [u8],
 }
 
@@ -30,7 +30,7 @@ impl<'r> Chunk<'r> {
     pub(super) fn new(table: Table, row: u64, bytes: &'r [u8]) -> Self {
         Self {
             table,
-            first: row.saturating_mul(CHUNK),
+            row,
             rest: bytes,
         }
     }
@@ -45,13 +45,24 @@ impl<'r> Iterator for Chunk<'r> {
         }
         let item = split(self.rest);
         self.rest = item.as_ref().map_or(&[], |(_, _, rest)| rest);
-        let damaged = StoreError::Damaged {
+        let damaged = |detail| StoreError::Damaged {
             table: self.table,
-            detail: "a row of numbers is too short",
+            detail,
         };
-        let item = item.map(|(place, text, _)| (self.first + u64::from(place), text));
-        Some(item.ok_or(damaged))
+        let Some((place, text, _)) = item else {
+            return Some(Err(damaged("a row of numbers is too short")));
+        };
+        let number = number(self.row, place);
+        let number = number.ok_or_else(|| damaged("a row has a number that belongs to another"));
+        Some(number.map(|number| (number, text)))
     }
+}
+
+/// The number at a place of a row, if it has such a place and there is such a row.
+fn number(row: u64, place: u8) -> Option<u64> {
+    let place = u64::from(place);
+    let first = row.checked_mul(CHUNK)?;
+    first.checked_add(place).filter(|_| place < CHUNK)
 }
 
 /// The first item of a row: its place, its text, and what follows.
@@ -131,6 +142,11 @@ mod tests {
         }
 
         #[test]
+        fn a_number_is_where_it_is_looked_for(number in any::<u64>()) {
+            prop_assert_eq!(super::number(row_of(number), place(number)), Some(number));
+        }
+
+        #[test]
         fn any_bytes_are_a_row_or_damaged(mut bytes in proptest::collection::vec(any::<u8>(), 0..64), number in any::<u64>()) {
             for item in Chunk::new(Table::Dots, u64::MAX, &bytes).take(100) {
                 let _ = item;
@@ -138,5 +154,18 @@ mod tests {
             remove(&mut bytes, number);
             set(&mut bytes, number, b"x");
         }
+    }
+
+    /// A number that no row can have was added up, which overflowed.
+    #[test]
+    fn a_place_or_a_row_that_cannot_be_is_damaged() {
+        for (row, place) in [(0, 32), (u64::MAX / CHUNK, 255), (u64::MAX, 0)] {
+            let bytes = [place, 0, 1, b'x'];
+            let item = Chunk::new(Table::Feed, row, &bytes).next();
+            assert!(matches!(item, Some(Err(StoreError::Damaged { .. }))));
+        }
+        let bytes = [31, 0, 1, b'x'];
+        let item = Chunk::new(Table::Feed, u64::MAX / CHUNK, &bytes).next();
+        assert_eq!(item.unwrap().unwrap(), (u64::MAX, &b"x"[..]));
     }
 }

@@ -15,6 +15,8 @@
 
 mod ahead;
 mod chunks;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod journal;
 mod memory;
 pub mod records;

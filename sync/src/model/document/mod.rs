@@ -123,6 +123,7 @@ impl Document {
     /// but for the commas.
     pub fn value_bytes(&self) -> usize {
         let name = |part: &Part| match part {
+            Part::Root => 0,
             Part::Field(name) => name.len() + 4,
             _ => 1,
         };

@@ -30,6 +30,8 @@
 //! reads are pages, not walks over everything.
 
 mod checkpoint;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod layers;
 mod log;
 mod medium;

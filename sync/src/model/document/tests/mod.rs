@@ -294,3 +294,18 @@ pub(super) fn steps(len: usize) -> impl Strategy<Value = Vec<Step>> {
         prop::collection::vec(step, 1..len)
     })
 }
+
+/// It was told of as one byte more, so that one of the largest size allowed was refused.
+#[test]
+fn a_document_of_one_root_takes_as_many_bytes_as_its_text() {
+    let dot = Dot {
+        origin: origin(1),
+        seq: 1,
+    };
+    let version = Version {
+        clock: Timestamp(1),
+        dot,
+    };
+    let document = Document::of_root(version, Some(bytes("{\"a\":1}")));
+    assert_eq!(document.value_bytes(), 7);
+}

@@ -1,0 +1,4 @@
+//! Frames between agents: messages and greetings.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| basic_fuzz::check(basic_sync::fuzzing::frame, bytes));
