@@ -37,6 +37,7 @@ use crate::operations::{self, ConflictLatch, Operations, Removed};
 use crate::peer_port::{self, Connector, Credentials, Limits, PeerPort, Protocol, Routes};
 use crate::records::Records;
 use crate::servers::{self, Registry};
+use crate::sync_tasks::SyncTasks;
 use crate::tasks::Tasks;
 use crate::wiring::clock::ClockGuard;
 use crate::wiring::{health, peers, readiness, routing, settings};
@@ -330,6 +331,9 @@ impl Agent {
         let audit = operations.audit().clone();
         let keys = keys.run(cluster.clone(), records.clone(), audit);
         tasks.spawn("keys", keys.clone().follow());
+        let (sync_tasks, carrying_out) =
+            SyncTasks::open(&config, cluster.clone(), replica.clone(), records.clone())?;
+        tasks.spawn("sync tasks", carrying_out);
         let api_state = Api::new(api::Parts {
             config: config.clone(),
             cluster: cluster.clone(),
@@ -345,6 +349,7 @@ impl Agent {
             clock,
             keys,
             registry,
+            sync_tasks,
             stop,
             began,
         });

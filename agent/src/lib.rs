@@ -12,6 +12,7 @@
 //! - [`doctor`]: what keeps an agent from running well; [`host`]: what the machine allows.
 //! - [`events`]: what happened, why, and how that is known; kept, served, and told to hooks.
 //! - [`servers`]: servers without an agent beside them.
+//! - [`sync_tasks`]: data that nodes are to have, in the author's JSON; by priority, with retries.
 //! - [`sessions`]: the token by which a client finds on any node what it wrote on another.
 //! - [`keys`]: the secrets of the cluster, their rotation, the join token.
 //! - [`config`]: what is wanted. [`telemetry`]: what happens. [`cli`]: the command line.
@@ -36,6 +37,7 @@ pub mod records;
 mod replace;
 pub mod servers;
 pub mod sessions;
+pub mod sync_tasks;
 pub mod tasks;
 pub mod telemetry;
 pub mod wiring;

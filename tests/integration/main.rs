@@ -28,4 +28,5 @@ mod sample_server;
 mod servers;
 mod sessions;
 mod support;
+mod tasks;
 mod trust;

@@ -355,6 +355,7 @@ pub(super) fn writable(collection: &str) -> Result<(), Problem> {
             "decide about nodes by `basic-agent drain|undrain|fail|revive|weight|remove NODE`"
         }
         Some(System::Keys) => "change keys by `basic-agent keys rotate|retire`",
+        Some(System::Tasks | System::TaskData) => "give the agent a task by POST /v1/sync/tasks",
         Some(System::Audit | System::Probes | System::Probers) => {
             "there is no need to: the agents write it themselves"
         }

@@ -23,6 +23,7 @@ mod servers;
 mod sessions;
 mod status;
 mod sync;
+mod sync_tasks;
 mod vitals;
 mod watch;
 
@@ -47,6 +48,7 @@ use crate::operations::Operations;
 use crate::peer_port::Statistics;
 use crate::records::Records;
 use crate::servers::Registry;
+use crate::sync_tasks::SyncTasks;
 use crate::wiring::clock::ClockGuard;
 
 /// What the handlers see of the agent.
@@ -80,6 +82,8 @@ pub struct Parts {
     pub clock: ClockGuard,
     /// The servers without an agent.
     pub registry: Registry,
+    /// The tasks that it was given.
+    pub sync_tasks: SyncTasks,
     /// Asks the agent to leave and stop.
     pub stop: tokio::sync::watch::Sender<bool>,
     /// When the agent started.
@@ -141,6 +145,11 @@ fn routes(api: Api) -> Router {
         .route("/v1/watch", get(watch::watch))
         .route("/v1/sync/peers", get(sync::peers))
         .route("/v1/sync/stats", get(sync::stats))
+        .route(
+            "/v1/sync/tasks",
+            get(sync_tasks::list).post(sync_tasks::submit),
+        )
+        .route("/v1/sync/tasks/{id}", get(sync_tasks::get))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check))

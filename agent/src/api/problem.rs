@@ -83,7 +83,10 @@ impl IntoResponse for Problem {
         let mut response = (code, Json(self)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        if code == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(
+            code,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -14,6 +14,8 @@ use serde::Serialize;
 use super::Api;
 use super::members::rfc3339;
 use super::vitals::millis;
+use crate::sync_tasks::Statistics;
+use crate::sync_tasks::board::Counts;
 
 /// Origins in one answer at most. Each life of each node's store is one, so there may be many in time; those of which
 /// somebody lacks something come first, then the newest.
@@ -102,6 +104,11 @@ struct Stats {
     peers_behind: usize,
     /// Those that have writes that this node lacks.
     peers_ahead: usize,
+    /// What has become of tasks, under the author's names.
+    #[serde(flatten)]
+    statistics: Statistics,
+    /// How many tasks there are now.
+    tasks: Counts,
 }
 
 /// A watch can resume after any change from the floor to the head.
@@ -170,6 +177,8 @@ pub(super) async fn stats(State(api): State<Api>) -> Response {
         peers_linked: count(|peer| peer.linked),
         peers_behind: count(|peer| peer.unacknowledged > 0),
         peers_ahead: count(|peer| peer.behind > 0),
+        statistics: api.sync_tasks.statistics(),
+        tasks: api.sync_tasks.counts(),
     })
     .into_response()
 }

@@ -29,6 +29,7 @@ mod settings;
 mod setup;
 mod status;
 mod sync;
+mod sync_task;
 mod table;
 mod token;
 mod watch;

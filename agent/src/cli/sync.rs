@@ -1,6 +1,6 @@
-//! `sync status`: how far the copies of the data are apart.
+//! `sync status`: how far the copies of the data are apart. (`sync task` has a file of its own.)
 //!
-//! Ends with 0 whatever it finds: copies are always a little apart while there are writes. `status` is the command that
+//! It ends with 0 whatever it finds: copies are always a little apart while there are writes. `status` is the command that
 //! judges.
 
 use std::fmt::Write as _;
@@ -15,6 +15,7 @@ use super::CliError;
 use super::client::{Client, PeerProgress, SyncPeers, Target, age};
 use super::flags::{ClientArgs, FormatArgs};
 use super::output::{Colour, Output};
+use super::sync_task::TaskAction;
 use super::table::{Cell, Table};
 
 /// A write that has been on its way for so long is late: it is pushed at once, and what was lost on the way is asked for
@@ -34,6 +35,9 @@ pub(super) struct Sync {
 enum Action {
     /// Show for each peer what has not arrived yet, there and here, and since when.
     Status(Status),
+    /// Give the agent tasks to bring data to nodes, and see what has become of them.
+    #[command(subcommand)]
+    Task(TaskAction),
 }
 
 #[derive(Debug, Args)]
@@ -47,8 +51,10 @@ struct Status {
 impl Sync {
     /// How to find the agent.
     pub(super) fn client(&self) -> &ClientArgs {
-        let Action::Status(status) = &self.action;
-        &status.client
+        match &self.action {
+            Action::Status(status) => &status.client,
+            Action::Task(task) => task.client(),
+        }
     }
 
     pub(super) async fn execute(
@@ -56,9 +62,17 @@ impl Sync {
         client: &Client,
         output: &mut Output,
     ) -> Result<(), CliError> {
-        let Action::Status(status) = self.action;
+        match self.action {
+            Action::Status(status) => status.execute(client, output).await,
+            Action::Task(task) => task.execute(client, output).await,
+        }
+    }
+}
+
+impl Status {
+    async fn execute(self, client: &Client, output: &mut Output) -> Result<(), CliError> {
         let answer = client.get(Target::new("/v1/sync/peers")).await?;
-        if status.format.json {
+        if self.format.json {
             return output.document(&answer.body);
         }
         let sync: SyncPeers = answer.json()?;

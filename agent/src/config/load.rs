@@ -19,7 +19,7 @@ use super::schema::{self, Key, KeyId};
 use super::secrets::PeerSecretSource;
 use super::settings::{
     ApiConfig, AppConfig, CollectionSettings, Config, EventsConfig, GossipConfig, LogConfig,
-    NodeConfig, PeerConfig, ProxyConfig, ReplicationConfig,
+    NodeConfig, PeerConfig, ProxyConfig, ReplicationConfig, SyncConfig,
 };
 use super::value::{Raw, Setting};
 
@@ -197,6 +197,13 @@ impl Reader {
             replication: ReplicationConfig {
                 pull_interval: self.required(&schema::REPLICATION_PULL_INTERVAL),
                 push_buffer: self.required(&schema::REPLICATION_PUSH_BUFFER),
+            },
+            sync: SyncConfig {
+                workers: self.required(&schema::SYNC_WORKERS),
+                queue_max: self.required(&schema::SYNC_QUEUE_MAX),
+                retries: self.required(&schema::SYNC_RETRIES),
+                retry_interval: self.required(&schema::SYNC_RETRY_INTERVAL),
+                task_timeout: self.required(&schema::SYNC_TASK_TIMEOUT),
             },
             events: EventsConfig {
                 command: self.required(&schema::EVENTS_COMMAND),

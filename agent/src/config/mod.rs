@@ -55,7 +55,7 @@ pub use secrets::{PeerSecret, PeerSecretSource, SecretError};
 pub(crate) use secrets::{SECRET_FILE_NAME, write_secret};
 pub use settings::{
     ApiConfig, AppConfig, CollectionSettings, Config, EventsConfig, GossipConfig, LogConfig,
-    LogFormat, NodeConfig, PeerConfig, ProxyConfig, ReplicationConfig, Strategy,
+    LogFormat, NodeConfig, PeerConfig, ProxyConfig, ReplicationConfig, Strategy, SyncConfig,
 };
 pub use suggestion::Hint;
 pub(crate) use suggestion::nearest;

@@ -33,6 +33,8 @@ pub struct Config {
     pub proxy: ProxyConfig,
     /// How data reaches its peers.
     pub replication: ReplicationConfig,
+    /// How it carries out tasks.
+    pub sync: SyncConfig,
     /// Whom it tells of events.
     pub events: EventsConfig,
     /// What it says, and how.
@@ -173,6 +175,21 @@ pub struct ReplicationConfig {
     pub pull_interval: Duration,
     /// Memory for changes on their way to peers. A peer further behind is served from disk.
     pub push_buffer: ByteSize,
+}
+
+/// How the agent carries out the tasks that it is given (`POST /v1/sync/tasks`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyncConfig {
+    /// How many at once.
+    pub workers: u16,
+    /// How many may wait, but for those that overtake others.
+    pub queue_max: u16,
+    /// How often one is tried again before it counts as failed.
+    pub retries: u16,
+    /// Time before the first retry; each further one takes twice as long.
+    pub retry_interval: Duration,
+    /// How long one attempt waits for its targets.
+    pub task_timeout: Duration,
 }
 
 /// Whom the agent tells of events.

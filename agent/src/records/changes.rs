@@ -50,13 +50,15 @@ impl Signals {
     }
 
     fn sender(&self, system: System) -> &watch::Sender<u64> {
-        let [members, audit, keys, probes, probers] = &self.0;
+        let [members, audit, keys, probes, probers, tasks, task_data] = &self.0;
         match system {
             System::Members => members,
             System::Audit => audit,
             System::Keys => keys,
             System::Probes => probes,
             System::Probers => probers,
+            System::Tasks => tasks,
+            System::TaskData => task_data,
         }
     }
 

@@ -17,10 +17,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use basic_sync::model::document::Revision;
 use basic_sync::model::{Collection, InvalidName, Key, Version};
 use basic_sync::net::{Handle, ReadError, WriteError};
 use basic_sync::protocol::{AckTarget, Operation, WriteRefused};
 use basic_sync::storage::state::Page;
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
@@ -51,6 +53,10 @@ pub enum System {
     Probes,
     /// Which agents can write what their probes find.
     Probers,
+    /// Tasks to bring data to nodes, and what has become of them.
+    Tasks,
+    /// The data of tasks that is not written yet.
+    TaskData,
 }
 
 /// A record could not be read or written.
@@ -97,12 +103,14 @@ pub struct Records {
 
 impl System {
     /// All of them.
-    pub const ALL: [System; 5] = [
+    pub const ALL: [System; 7] = [
         Self::Members,
         Self::Audit,
         Self::Keys,
         Self::Probes,
         Self::Probers,
+        Self::Tasks,
+        Self::TaskData,
     ];
 
     /// The name of the collection.
@@ -113,6 +121,8 @@ impl System {
             Self::Keys => "agent.keys",
             Self::Probes => "agent.probes",
             Self::Probers => "agent.probers",
+            Self::Tasks => "agent.tasks",
+            Self::TaskData => "agent.task-data",
         }
     }
 
@@ -154,18 +164,40 @@ impl Records {
         system: System,
         key: &str,
     ) -> Result<Option<T>, RecordError> {
+        Ok(self.find(system, key)?.map(|(value, _)| value))
+    }
+
+    /// The same with the revision that it is at.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn find<T: DeserializeOwned>(
+        &self,
+        system: System,
+        key: &str,
+    ) -> Result<Option<(T, Revision)>, RecordError> {
         let entry = self.replica.entry(&system.key(key)?)?;
-        let Some(document) = entry.and_then(|entry| entry.value) else {
+        let found = entry.and_then(|entry| Some((entry.value?, entry.revision)));
+        let Some((document, revision)) = found else {
             return Ok(None);
         };
         let decoded = serde_json::from_slice(&document);
         decoded
-            .map(Some)
+            .map(|value| Some((value, revision)))
             .map_err(|source| RecordError::Unintelligible {
                 collection: system.name(),
                 key: key.to_owned(),
                 source,
             })
+    }
+
+    /// The JSON text that is kept under this key.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn text(&self, system: System, key: &str) -> Result<Option<Bytes>, RecordError> {
+        let entry = self.replica.entry(&system.key(key)?)?;
+        Ok(entry.and_then(|entry| entry.value))
     }
 
     /// Every record of a collection in the order of the keys, but for those that are not understood.
@@ -233,18 +265,30 @@ impl Records {
     /// # Errors
     /// [`RecordError`]; a record to delete that is not there is [`WriteRefused::NotFound`].
     pub async fn write(&self, batch: Batch) -> Result<(), RecordError> {
+        self.commit(batch).await.map(drop)
+    }
+
+    /// The same, and says which revisions the records are at then, in their order.
+    ///
+    /// # Errors
+    /// As for [`Records::write`].
+    pub async fn commit(&self, batch: Batch) -> Result<Vec<Revision>, RecordError> {
         let operations: Vec<Operation> = batch.into_operations();
         if operations.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let written = self
             .replica
-            .write(operations, AckTarget::Local, Duration::ZERO);
+            .write(operations, AckTarget::Local, Duration::ZERO)
+            .await;
         // Which of the records is refused for what is of no use to whoever writes them together.
-        written.await.map(drop).map_err(|error| match error {
-            WriteError::Refused(refused) => WriteError::Refused(refused.reason().clone()).into(),
-            other => other.into(),
-        })
+        match written {
+            Ok(receipt) => Ok(receipt.revisions),
+            Err(WriteError::Refused(refused)) => {
+                Err(WriteError::Refused(refused.reason().clone()).into())
+            }
+            Err(other) => Err(other.into()),
+        }
     }
 
     /// A signal for every change of a collection from now on, whichever node made it.

@@ -475,12 +475,24 @@ impl Handle {
             reachable && linked.all(|peer| peer.unacknowledged == 0)
         };
         let flush = async {
-            let (published, ready) = oneshot::channel();
-            self.commands.send(Command::Publish(published)).await.ok()?;
-            ready.await.ok()?;
+            self.refresh_status().await;
             self.status.clone().wait_for(delivered).await.ok().map(drop)
         };
         matches!(timeout(limit, flush).await, Ok(Some(())))
+    }
+
+    /// Makes [`Handle::status`] show all that the replica knows now; by itself it may be
+    /// 50 ms late. A stopped replica has nothing to add.
+    pub async fn refresh_status(&self) {
+        let (published, ready) = oneshot::channel();
+        if self
+            .commands
+            .send(Command::Publish(published))
+            .await
+            .is_ok()
+        {
+            let _ = ready.await;
+        }
     }
 
     /// Waits until the replica has stopped, for whatever reason.

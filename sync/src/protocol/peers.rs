@@ -112,6 +112,17 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whether a peer has a write, or one that supersedes it, on its disk. Of writes of this
+    /// life it says so at once, of those of earlier lives and of others every second.
+    pub fn peer_has(&self, peer: &PeerId, write: Dot) -> bool {
+        let known = self.peers.iter().find(|known| known.peer == *peer);
+        known.is_some_and(|known| {
+            let Progress { acked, vector, .. } = &known.progress;
+            let acknowledged = write.origin == self.origin && write.seq <= *acked;
+            acknowledged || vector.as_ref().is_some_and(|vector| vector.contains(write))
+        })
+    }
+
     /// Whether everything up to a write is here that there is: the write itself, and of
     /// those before it all that any peer has said to have. Without a word of those peers
     /// that could be asked, it is not known, and the answer is no.
@@ -278,6 +289,33 @@ mod tests {
             dated_ahead: Vec::new(),
             counters: Counters::default(),
         }
+    }
+
+    #[test]
+    fn a_peer_has_what_it_acknowledged_in_this_life_and_what_it_told_of_any() {
+        let mut peer = Peer {
+            vector: Some(Arc::new(ranges(&[(1, 4), (9, 9)]))),
+            acked: 6,
+            ..Peer::default()
+        };
+        let has = |peer: &Peer, name, dot| {
+            status(&[(1, 9)], vec![peer.clone()]).peer_has(&PeerId::new(name), dot)
+        };
+        let write = |epoch, seq| Dot {
+            origin: Origin {
+                epoch: Epoch(epoch),
+                ..origin()
+            },
+            seq,
+        };
+        for (seq, expected) in [(1, true), (6, true), (7, false), (9, true), (10, false)] {
+            assert_eq!(has(&peer, "n2", write(1, seq)), expected, "{seq}");
+        }
+        assert!(!has(&peer, "n3", write(1, 1)), "nothing is known of it");
+        // What it acknowledged is not what was written in another life.
+        assert!(!has(&peer, "n2", write(2, 1)));
+        peer.vector = None;
+        assert!(has(&peer, "n2", write(1, 6)) && !has(&peer, "n2", write(1, 9)));
     }
 
     #[test]

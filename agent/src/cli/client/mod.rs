@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod replication;
 mod sse;
+mod sync_tasks;
 mod target;
 
 use std::future::Future;
@@ -38,6 +39,7 @@ pub(super) use events::EventStream;
 pub(super) use replication::{PeerProgress, SyncPeers};
 pub(super) use sse::Event;
 pub use sse::EventError;
+pub(super) use sync_tasks::{SyncTask, SyncTaskList};
 pub(super) use target::Target;
 
 /// Time to connect.

@@ -11,6 +11,7 @@ mod parsing;
 mod register;
 mod server;
 mod sync;
+mod sync_task;
 mod watch;
 
 use std::ffi::OsString;

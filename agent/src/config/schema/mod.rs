@@ -112,6 +112,11 @@ pub(crate) static KEYS: &[&dyn AnyKey] = &[
     &PROXY_RETRY_BODY_MAX,
     &REPLICATION_PULL_INTERVAL,
     &REPLICATION_PUSH_BUFFER,
+    &SYNC_WORKERS,
+    &SYNC_QUEUE_MAX,
+    &SYNC_RETRIES,
+    &SYNC_RETRY_INTERVAL,
+    &SYNC_TASK_TIMEOUT,
     &EVENTS_COMMAND,
     &EVENTS_WEBHOOK,
     &EVENTS_ON,
@@ -405,6 +410,56 @@ pub(super) static REPLICATION_PUSH_BUFFER: Key<ByteSize> = Key::new(
     "Memory for changes on their way to peers; a peer further behind is served from disk.",
 )
 .within(ByteSize::mib(8), ByteSize::gib(4));
+
+pub(super) static SYNC_WORKERS: Key<u16> = Key::new(
+    KeyId {
+        table: "sync",
+        name: "workers",
+    },
+    Initial::Default("5"),
+    "How many tasks of POST /v1/sync/tasks are carried out at once.",
+)
+.within(1, 256);
+
+pub(super) static SYNC_QUEUE_MAX: Key<u16> = Key::new(
+    KeyId {
+        table: "sync",
+        name: "queue_max",
+    },
+    Initial::Default("2000"),
+    "How many tasks may wait; a tenth more is open to those that overtake others, and above it they are refused with 429.",
+)
+.within(1, 20_000);
+
+pub(super) static SYNC_RETRIES: Key<u16> = Key::new(
+    KeyId {
+        table: "sync",
+        name: "retries",
+    },
+    Initial::Default("3"),
+    "How often a task is tried again before it counts as failed; 0 for never.",
+)
+.within(0, 100);
+
+pub(super) static SYNC_RETRY_INTERVAL: Key<Duration> = Key::new(
+    KeyId {
+        table: "sync",
+        name: "retry_interval",
+    },
+    Initial::Default("5s"),
+    "Time before the first retry; doubled for each further one up to five minutes, and made up to half longer at random.",
+)
+.within(Duration::from_millis(10), Duration::from_secs(300));
+
+pub(super) static SYNC_TASK_TIMEOUT: Key<Duration> = Key::new(
+    KeyId {
+        table: "sync",
+        name: "task_timeout",
+    },
+    Initial::Default("30s"),
+    "How long one attempt waits for its targets; a target that is known to be down is not waited for.",
+)
+.within(Duration::from_millis(100), Duration::from_secs(600));
 
 pub(super) static EVENTS_COMMAND: Key<CommandLine> = Key::new(
     KeyId {

@@ -49,6 +49,12 @@ retry_body_max = "0B"
 [replication]
 pull_interval = "5s"
 push_buffer = "1GiB"
+[sync]
+workers = 3
+queue_max = 50
+retries = 0
+retry_interval = "200ms"
+task_timeout = "2s"
 [events]
 command = ["/bin/notify", "a,b"]
 webhook = "https://hooks.example.org/x?y=z"

@@ -54,7 +54,7 @@ fn an_unknown_table_is_refused_with_the_nearest_one() {
     file_is_refused(
         "zebra = { a = 1 }\n",
         &[
-            "agent.toml:1:1: [zebra]: unknown table; the tables are [node], [peer], [gossip], [app], [api], [proxy], [replication], [events], [log], [collections]",
+            "agent.toml:1:1: [zebra]: unknown table; the tables are [node], [peer], [gossip], [app], [api], [proxy], [replication], [sync], [events], [log], [collections]",
         ],
     );
 }
