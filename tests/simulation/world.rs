@@ -575,6 +575,7 @@ impl World {
                 WriteRefused::Conflict(_) => {}
                 _ => panic!("{id:?} was refused: {refused}"),
             },
+            Output::Mended(id, _) => panic!("{id:?}: nobody asked for mending"),
             Output::Send(peer, message) => {
                 let to = (0..self.nodes.len()).find(|to| name(*to) == peer);
                 self.send(replica, to.expect("a known peer"), message);

@@ -14,9 +14,10 @@
 //! only.
 
 mod ahead;
-mod chunks;
+pub(crate) mod chunks;
 mod journal;
 mod memory;
+pub mod mending;
 pub mod records;
 mod redb;
 pub mod state;
