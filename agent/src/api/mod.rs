@@ -23,6 +23,7 @@ mod servers;
 mod sessions;
 mod status;
 mod sync;
+mod verify;
 mod vitals;
 mod watch;
 
@@ -141,6 +142,11 @@ fn routes(api: Api) -> Router {
         .route("/v1/watch", get(watch::watch))
         .route("/v1/sync/peers", get(sync::peers))
         .route("/v1/sync/stats", get(sync::stats))
+        .route(
+            "/v1/sync/verify",
+            get(verify::progress).post(verify::verify),
+        )
+        .route("/v1/sync/repair", post(verify::repair))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check))

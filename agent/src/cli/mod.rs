@@ -31,6 +31,7 @@ mod status;
 mod sync;
 mod table;
 mod token;
+mod verify;
 mod watch;
 
 mod client;
@@ -86,7 +87,7 @@ enum Command {
     Members(members::Members),
     /// Read, write and watch the documents that are replicated to every node.
     Data(data::Data),
-    /// Show how far the copies of the data are apart.
+    /// Show how far the copies of the data are apart, compare them, and mend what differs.
     Sync(sync::Sync),
     /// Say what happened to the nodes, why, and how that is known; with --follow as it happens.
     Events(events::Events),

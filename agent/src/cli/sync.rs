@@ -1,7 +1,7 @@
-//! `sync status`: how far the copies of the data are apart.
+//! `sync`: how far the copies of the data are apart. `verify` and `repair` are in `verify.rs`.
 //!
-//! Ends with 0 whatever it finds: copies are always a little apart while there are writes. `status` is the command that
-//! judges.
+//! `status` ends with 0 whatever it finds: copies are always a little apart while there are writes. The command `status`, and
+//! `sync verify`, judge.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,7 @@ use super::client::{Client, PeerProgress, SyncPeers, Target, age};
 use super::flags::{ClientArgs, FormatArgs};
 use super::output::{Colour, Output};
 use super::table::{Cell, Table};
+use super::verify::{Mending, Verify};
 
 /// A write that has been on its way for so long is late: it is pushed at once, and what was lost on the way is asked for
 /// within two seconds.
@@ -34,6 +35,16 @@ pub(super) struct Sync {
 enum Action {
     /// Show for each peer what has not arrived yet, there and here, and since when.
     Status(Status),
+    /// Compare what all nodes hold, document by document, and name what differs. Changes nothing.
+    ///
+    /// Exit code 0: all nodes took part and hold the same; 1: something differs or is wrong, or not all could be
+    /// compared.
+    Verify(Verify),
+    /// Say what would make all nodes hold the same; with --apply do it.
+    ///
+    /// Exit code 0: nothing is wrong, or all of it was mended; 1: something is to be mended, could not be, or not all
+    /// nodes took part.
+    Repair(Mending),
 }
 
 #[derive(Debug, Args)]
@@ -47,8 +58,11 @@ struct Status {
 impl Sync {
     /// How to find the agent.
     pub(super) fn client(&self) -> &ClientArgs {
-        let Action::Status(status) = &self.action;
-        &status.client
+        match &self.action {
+            Action::Status(status) => &status.client,
+            Action::Verify(verify) => &verify.client,
+            Action::Repair(repair) => &repair.client,
+        }
     }
 
     pub(super) async fn execute(
@@ -56,7 +70,11 @@ impl Sync {
         client: &Client,
         output: &mut Output,
     ) -> Result<(), CliError> {
-        let Action::Status(status) = self.action;
+        let status = match self.action {
+            Action::Status(status) => status,
+            Action::Verify(verify) => return verify.execute(client, output).await,
+            Action::Repair(repair) => return repair.execute(client, output).await,
+        };
         let answer = client.get(Target::new("/v1/sync/peers")).await?;
         if status.format.json {
             return output.document(&answer.body);

@@ -11,6 +11,7 @@ mod parsing;
 mod register;
 mod server;
 mod sync;
+mod verify;
 mod watch;
 
 use std::ffi::OsString;
