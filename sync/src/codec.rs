@@ -10,6 +10,8 @@
 //! read, bincode gets a limit that follows from the length of the frame, text and
 //! documents are borrowed from it, trailing bytes are refused, and no type is recursive.
 
+mod verify;
+
 use bincode::{BorrowDecode, Decode, Encode};
 use bytes::Bytes;
 use thiserror::Error;
@@ -20,6 +22,8 @@ use crate::model::{
     VersionVector,
 };
 use crate::protocol::{Message, PullChunk};
+
+pub use verify::{decode_answer, decode_request, encode_answer, encode_request};
 
 /// Largest frame, in bytes, without its length.
 pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -65,6 +69,9 @@ pub enum Lane {
     Live,
     /// The chunks of pulls, which must not stand in the way of the others.
     Bulk,
+    /// Questions and answers about what a store holds (`verify`); unlike the others it
+    /// carries both ways. Versions from before it do not answer its greeting.
+    Verify,
 }
 
 /// The first frame of a connection, in both directions.

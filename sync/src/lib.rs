@@ -12,6 +12,8 @@
 //!   numbers go in; replies, messages and the next deadline come out. It compiles
 //!   without tokio, clocks or a random source of its own, so that a whole cluster
 //!   runs in one test thread.
+//! - [`verify`]: whether stores hold the same, and what would make them: digests, then
+//!   keys, then parts; a plan for each key. Asks and answers in plain data.
 //! - [`codec`]: frames on the wire; the only module that names bincode.
 //! - [`net`]: the only module that names tokio. One thread owns the replica and
 //!   the store; connections and callers send it inputs.
@@ -33,3 +35,4 @@ pub mod model;
 pub mod net;
 pub mod protocol;
 pub mod storage;
+pub mod verify;

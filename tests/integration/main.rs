@@ -30,3 +30,4 @@ mod sessions;
 mod support;
 mod tasks;
 mod trust;
+mod verify;

@@ -599,6 +599,7 @@ impl World {
                 WriteRefused::Conflict(_) => {}
                 _ => panic!("{id:?} was refused: {refused}"),
             },
+            Output::Mended(id, _) => panic!("{id:?}: nobody asked for mending"),
             Output::Send(peer, message) => {
                 let to = (0..self.nodes.len()).find(|to| name(*to) == peer);
                 let message = match self.harm {

@@ -24,6 +24,7 @@ mod sessions;
 mod status;
 mod sync;
 mod sync_tasks;
+mod verify;
 mod vitals;
 mod watch;
 
@@ -150,6 +151,11 @@ fn routes(api: Api) -> Router {
             get(sync_tasks::list).post(sync_tasks::submit),
         )
         .route("/v1/sync/tasks/{id}", get(sync_tasks::get))
+        .route(
+            "/v1/sync/verify",
+            get(verify::progress).post(verify::verify),
+        )
+        .route("/v1/sync/repair", post(verify::repair))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), guard::check))

@@ -32,6 +32,7 @@ mod sync;
 mod sync_task;
 mod table;
 mod token;
+mod verify;
 mod watch;
 
 mod client;
@@ -87,7 +88,7 @@ enum Command {
     Members(members::Members),
     /// Read, write and watch the documents that are replicated to every node.
     Data(data::Data),
-    /// Show how far the copies of the data are apart.
+    /// Show how far the copies of the data are apart, compare them, and mend what differs.
     Sync(sync::Sync),
     /// Say what happened to the nodes, why, and how that is known; with --follow as it happens.
     Events(events::Events),

@@ -1,7 +1,7 @@
-//! `sync status`: how far the copies of the data are apart. (`sync task` has a file of its own.)
+//! `sync`: how far the copies of the data are apart. `verify` and `repair` are in `verify.rs`, and `task` in `sync_task.rs`.
 //!
-//! It ends with 0 whatever it finds: copies are always a little apart while there are writes. `status` is the command that
-//! judges.
+//! `status` ends with 0 whatever it finds: copies are always a little apart while there are writes. The command `status`, and
+//! `sync verify`, judge.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -17,6 +17,7 @@ use super::flags::{ClientArgs, FormatArgs};
 use super::output::{Colour, Output};
 use super::sync_task::TaskAction;
 use super::table::{Cell, Table};
+use super::verify::{Mending, Verify};
 
 /// A write that has been on its way for so long is late: it is pushed at once, and what was lost on the way is asked for
 /// within two seconds.
@@ -38,6 +39,16 @@ enum Action {
     /// Give the agent tasks to bring data to nodes, and see what has become of them.
     #[command(subcommand)]
     Task(TaskAction),
+    /// Compare what all nodes hold, document by document, and name what differs. Changes nothing.
+    ///
+    /// Exit code 0: all nodes took part and hold the same; 1: something differs or is wrong, or not all could be
+    /// compared.
+    Verify(Verify),
+    /// Say what would make all nodes hold the same; with --apply do it.
+    ///
+    /// Exit code 0: nothing is wrong, or all of it was mended; 1: something is to be mended, could not be, or not all
+    /// nodes took part.
+    Repair(Mending),
 }
 
 #[derive(Debug, Args)]
@@ -54,6 +65,8 @@ impl Sync {
         match &self.action {
             Action::Status(status) => &status.client,
             Action::Task(task) => task.client(),
+            Action::Verify(verify) => &verify.client,
+            Action::Repair(repair) => &repair.client,
         }
     }
 
@@ -65,6 +78,8 @@ impl Sync {
         match self.action {
             Action::Status(status) => status.execute(client, output).await,
             Action::Task(task) => task.execute(client, output).await,
+            Action::Verify(verify) => verify.execute(client, output).await,
+            Action::Repair(repair) => repair.execute(client, output).await,
         }
     }
 }

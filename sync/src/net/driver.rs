@@ -27,6 +27,7 @@ use crate::protocol::{
     AckTarget, Input, Message, Now, Operation, Output, Replica, RequestId, Status, WriteReceipt,
     WriteRefused, WriteRequest, commit,
 };
+use crate::storage::mending::{Mend, Mended};
 use crate::storage::{Storage, StoreError};
 
 /// Commands taken in by one commit at most.
@@ -38,6 +39,9 @@ const RELOAD_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a caller gets for its write.
 pub(super) type Reply = oneshot::Sender<Result<WriteReceipt, WriteRefused>>;
+
+/// What a caller gets for its pieces of work; an error says why nothing was done.
+pub(super) type MendReply = oneshot::Sender<Result<Vec<Mended>, String>>;
 
 /// Something for the driver to do. A permit, where there is one, is given back when
 /// the command is done: it bounds the bytes that wait.
@@ -53,6 +57,10 @@ pub(super) enum Command {
         peer: PeerId,
         message: Message,
         permit: OwnedSemaphorePermit,
+    },
+    Mend {
+        work: Vec<Mend>,
+        reply: MendReply,
     },
     LinkUp(PeerId),
     LinkDown(PeerId),
@@ -79,6 +87,7 @@ pub(super) struct Driver {
 /// What the loop carries from turn to turn.
 struct Turn {
     replies: HashMap<RequestId, Reply>,
+    mending: HashMap<RequestId, MendReply>,
     next_request: u64,
     /// Inputs of a failed commit that nobody would send again.
     again: Vec<Input>,
@@ -95,6 +104,7 @@ struct Batch {
     inputs: Vec<Input>,
     permits: Vec<OwnedSemaphorePermit>,
     writes: Vec<RequestId>,
+    mends: Vec<RequestId>,
     published: Vec<oneshot::Sender<()>>,
     stop: bool,
 }
@@ -104,6 +114,7 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let mut turn = Turn {
             replies: HashMap::new(),
+            mending: HashMap::new(),
             next_request: 0,
             again: Vec::new(),
             broken: false,
@@ -218,6 +229,11 @@ impl Driver {
                 let _ = reply.send(Err(WriteRefused::from(error)));
             }
         }
+        for id in &batch.mends {
+            if let Some(reply) = turn.mending.remove(id) {
+                let _ = reply.send(Err(chain(error)));
+            }
+        }
     }
 
     fn output(&self, turn: &mut Turn, output: Output) {
@@ -225,6 +241,11 @@ impl Driver {
             Output::Reply(id, result) => {
                 if let Some(reply) = turn.replies.remove(&id) {
                     let _ = reply.send(result);
+                }
+            }
+            Output::Mended(id, outcomes) => {
+                if let Some(reply) = turn.mending.remove(&id) {
+                    let _ = reply.send(Ok(outcomes));
                 }
             }
             Output::Send(peer, message) => self.links.send(&peer, message),
@@ -303,6 +324,13 @@ impl Turn {
             } => {
                 batch.permits.push(permit);
                 Input::Message(peer, message)
+            }
+            Command::Mend { work, reply } => {
+                self.next_request += 1;
+                let id = RequestId(self.next_request);
+                self.mending.insert(id, reply);
+                batch.mends.push(id);
+                Input::Mend(id, work)
             }
             Command::LinkUp(peer) => Input::LinkUp(peer),
             Command::LinkDown(peer) => Input::LinkDown(peer),

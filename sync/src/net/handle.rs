@@ -18,6 +18,7 @@ use super::incoming::{Greeting, Incoming};
 use super::lag::PeerLag;
 use super::links::{LinkStatus, Links, Peer};
 use super::ring::Ring;
+use super::verify::{Desk, Report, Verifier, VerifyError, VerifyOptions, VerifyProgress};
 use super::watch::{Cursor, Watch, WatchError};
 use super::{Connector, Stream, wall_ms};
 use crate::model::{Collection, Entry, Frontier, Key, PeerId, ReplicaId};
@@ -153,6 +154,8 @@ pub fn start(
         cluster: options.cluster,
         node: options.node,
     };
+    let desk = Desk::new(storage.clone(), commands.clone());
+    let verifier = Verifier::new(desk.clone(), connector.clone(), greeting.clone());
     let links = Arc::new(Links::new(
         greeting.clone(),
         connector,
@@ -182,6 +185,7 @@ pub fn start(
     let incoming = Incoming {
         greeting,
         commands: commands.clone(),
+        desk,
         // A pool of their own, so that slow peers do not hold up clients.
         pending_bytes: Arc::new(Semaphore::new(options.pending_bytes_max)),
     };
@@ -192,6 +196,7 @@ pub fn start(
         pending_bytes_max: options.pending_bytes_max,
         links,
         incoming,
+        verifier,
         connections,
         status: status_seen,
         hub,
@@ -212,6 +217,7 @@ pub struct Handle {
     pending_bytes_max: usize,
     links: Arc<Links>,
     incoming: Incoming,
+    verifier: Verifier,
     /// The runtime of the replica's thread.
     connections: tokio::runtime::Handle,
     status: watch::Receiver<Arc<Status>>,
@@ -402,6 +408,20 @@ impl Handle {
     /// certificate carries. Returns when the connection ends.
     pub async fn serve(&self, stream: Box<dyn Stream>, peer: PeerId) {
         self.incoming.clone().serve(stream, peer).await;
+    }
+
+    /// Compares what this node and all its peers hold, and mends it where that is asked. The
+    /// report names the nodes that did not take part.
+    ///
+    /// # Errors
+    /// [`VerifyError`].
+    pub async fn verify(&self, options: VerifyOptions) -> Result<Report, VerifyError> {
+        self.verifier.run(self.links.peers(), options).await
+    }
+
+    /// How far the comparison has come that is under way from this node, if one is.
+    pub fn verify_progress(&self) -> Option<VerifyProgress> {
+        self.verifier.progress()
     }
 
     /// The replica's state, as it changes.

@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use super::Stream;
 use super::driver::Command;
+use super::verify::Desk;
 use crate::codec::{
     self, DecodeError, FRAME_BYTES_MAX, HELLO_BYTES_MAX, Hello, LENGTH_BYTES, Lane, PROTOCOL,
 };
@@ -81,6 +82,8 @@ impl Greeting {
 pub(super) struct Incoming {
     pub(super) greeting: Greeting,
     pub(super) commands: mpsc::Sender<Command>,
+    /// Answers questions about what the store holds.
+    pub(super) desk: Desk,
     /// A permit a byte that is not yet committed.
     pub(super) pending_bytes: Arc<Semaphore>,
 }
@@ -117,6 +120,7 @@ impl Incoming {
         let silence_max = match theirs.lane {
             Lane::Live => LIVE_SILENCE_MAX,
             Lane::Bulk => BULK_SILENCE_MAX,
+            Lane::Verify => return self.desk.serve(stream).await,
         };
         loop {
             let first = timeout(silence_max, read_length(stream, FRAME_BYTES_MAX)).await;
@@ -160,7 +164,7 @@ pub(super) async fn read_hello(stream: &mut (impl AsyncRead + Unpin)) -> io::Res
 }
 
 /// Reads the length of the next frame; `None` at a clean end.
-async fn read_length(
+pub(super) async fn read_length(
     stream: &mut (impl AsyncRead + Unpin),
     most: usize,
 ) -> io::Result<Option<usize>> {
@@ -178,7 +182,10 @@ async fn read_length(
 
 /// Reads the rest of a frame. Memory is taken as the bytes come, not as they are
 /// announced.
-async fn read_body(stream: &mut (impl AsyncRead + Unpin), length: usize) -> io::Result<Vec<u8>> {
+pub(super) async fn read_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    length: usize,
+) -> io::Result<Vec<u8>> {
     let mut frame = Vec::with_capacity(length.min(64 * 1024));
     let limit = u64::try_from(length).unwrap_or(u64::MAX);
     if stream.take(limit).read_to_end(&mut frame).await? < length {
@@ -187,10 +194,10 @@ async fn read_body(stream: &mut (impl AsyncRead + Unpin), length: usize) -> io::
     Ok(frame)
 }
 
-fn invalid(error: DecodeError) -> io::Error {
+pub(super) fn invalid(error: DecodeError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-fn silent() -> io::Error {
+pub(super) fn silent() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the peer has fallen silent")
 }

@@ -154,6 +154,17 @@ impl Links {
         ended
     }
 
+    /// The peers to connect to, by name.
+    pub(super) fn peers(&self) -> Vec<Peer> {
+        let links = self.lock();
+        let mut peers: Vec<Peer> = links
+            .values()
+            .map(|link| lock(&link.status).peer.clone())
+            .collect();
+        peers.sort_by(|a, b| a.id.cmp(&b.id));
+        peers
+    }
+
     pub(super) fn statuses(&self) -> Vec<LinkStatus> {
         let ring = &self.shared.ring;
         let mut statuses: Vec<LinkStatus> = self

@@ -15,6 +15,7 @@
 //! - `hub`: tells watchers that have caught up of what concerns them.
 //! - `ring`: encoded pushes, once for all peers, with a cursor for each. There is no
 //!   queue for each peer to grow; who falls off the ring pulls from the disk.
+//! - [`verify`](self): comparing what all nodes hold, and mending it.
 //! - `disk`: whether the disk answers and works, as those see it who wait for the driver.
 //!
 //! Each connection carries messages one way, from the side that opened it; so each
@@ -37,6 +38,7 @@ mod incoming;
 mod lag;
 mod links;
 mod ring;
+mod verify;
 mod watch;
 
 use std::future::Future;
@@ -52,6 +54,10 @@ pub use handle::{Handle, Options, ReadError, StartError, WriteError, start};
 pub use hub::Seen;
 pub use lag::PeerLag;
 pub use links::{LinkStatus, Peer, Queued};
+pub use verify::{
+    FINDINGS_MAX, Finding, NodeReport, Outcome, Remedy, Repair, Report, VerifyError, VerifyOptions,
+    VerifyProgress,
+};
 pub use watch::{Cursor, ParseCursorError, Watch, WatchError};
 
 /// Milliseconds since 1970.

@@ -2,6 +2,7 @@
 
 mod disk;
 mod sessions;
+mod verify;
 
 use std::collections::HashMap;
 use std::io;
@@ -68,6 +69,10 @@ fn address(number: u16) -> SocketAddr {
 }
 
 fn node(network: &Network, number: u16, cluster: &str) -> Node {
+    node_on(network, number, cluster, MemoryStorage::default())
+}
+
+fn node_on(network: &Network, number: u16, cluster: &str, storage: MemoryStorage) -> Node {
     let name = format!("n{number}");
     let open = Arc::new(AtomicBool::new(true));
     let door = Door {
@@ -76,7 +81,7 @@ fn node(network: &Network, number: u16, cluster: &str) -> Node {
         open: open.clone(),
     };
     let options = Options::new(cluster, &name);
-    let handle = start(Arc::new(MemoryStorage::default()), options, Arc::new(door)).unwrap();
+    let handle = start(Arc::new(storage), options, Arc::new(door)).unwrap();
     network
         .nodes
         .lock()
@@ -90,15 +95,21 @@ async fn cluster(size: u16) -> Vec<Node> {
     let nodes: Vec<Node> = (1..=size)
         .map(|number| node(&network, number, "c"))
         .collect();
-    for (at, node) in nodes.iter().enumerate() {
-        let others = (1..=size).filter(|number| usize::from(*number) != at + 1);
+    introduce(&nodes).await;
+    nodes
+}
+
+/// Makes nodes, the first of which is number 1, peers of each other.
+async fn introduce(nodes: &[Node]) {
+    let numbers = 1..=u16::try_from(nodes.len()).unwrap();
+    for (node, own) in nodes.iter().zip(numbers.clone()) {
         let peer = |number| Peer {
             id: PeerId::new(&format!("n{number}")),
             address: address(number),
         };
+        let others = numbers.clone().filter(|number| *number != own);
         node.handle.set_peers(others.map(peer).collect()).await;
     }
-    nodes
 }
 
 fn key(name: &str) -> Key {

@@ -144,7 +144,7 @@ impl Replica {
             None => Merging::of(state::entry(writer, &delta.key)?, &delta.write),
         };
         let version = delta.write.version;
-        let merged = state::store(writer, &mut self.header, &delta.key, version.dot, merging)?;
+        let merged = self.store(writer, &delta.key, version.dot, merging)?;
         let key = delta.key.clone();
         self.changes.extend(merged.map(|document| (key, document)));
         self.note(version.dot);

@@ -129,7 +129,7 @@ impl Replica {
         self.date(now, &delta, over.map(|over| over.clock));
         let Delta { key, write } = delta;
         let merging = Merging::of(current, &write);
-        match state::store(writer, &mut self.header, &key, version.dot, merging)? {
+        match self.store(writer, &key, version.dot, merging)? {
             Some(document) => {
                 self.counters.taken_in += 1;
                 self.changes.push((key, document));

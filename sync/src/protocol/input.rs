@@ -8,6 +8,7 @@ use super::Message;
 use crate::model::document::{Action, Revision};
 use crate::model::{Key, PeerId};
 use crate::storage::StoreError;
+use crate::storage::mending::{Mend, Mended};
 
 /// The present, as the driver tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +36,8 @@ pub enum Input {
     Peers(Vec<PeerId>),
     /// A peer says something.
     Message(PeerId, Message),
+    /// Pieces of work that put the store right, to be done in order.
+    Mend(RequestId, Vec<Mend>),
     /// Time has passed.
     Tick,
     /// The replica will stop: answer the writes that wait for peers with what they have.
@@ -117,6 +120,8 @@ pub enum AckTarget {
 pub enum Output {
     /// The answer to a write.
     Reply(RequestId, Result<WriteReceipt, WriteRefused>),
+    /// What became of pieces of work.
+    Mended(RequestId, Vec<Mended>),
     /// Send to one peer.
     Send(PeerId, Message),
     /// Send to every linked peer.

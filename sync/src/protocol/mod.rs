@@ -31,6 +31,7 @@ mod epoch;
 mod exchange;
 mod input;
 mod marks;
+mod mending;
 mod message;
 mod peers;
 mod pull;
@@ -44,6 +45,7 @@ pub use input::{
     AckTarget, Condition, Input, Now, Operation, Output, RequestId, WriteReceipt, WriteRefused,
     WriteRequest,
 };
+pub use mending::mend_requests;
 pub use message::{Message, PullChunk};
 pub use peers::{Counters, PeerStatus, Progress, Status};
 pub use replica::{Replica, commit, write_requests};

@@ -2,13 +2,14 @@
 //!
 //! Here is its life: open, take in, end a transaction, give out, go back. What it does
 //! with each kind of input is beside: `client_writes.rs`, `exchange.rs` (what peers
-//! say), `sessions.rs` (pulls), `epoch.rs`.
+//! say), `sessions.rs` (pulls), `mending.rs` (what puts the store right), `epoch.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::ahead::AheadRecord;
 use super::marks::Marks;
+use super::mending::Sum;
 use super::peers::Peer;
 use super::pull::{Pulling, Serving};
 use super::random::SplitMix64;
@@ -49,6 +50,8 @@ pub struct Replica {
     /// Peers whose own writes were taken in in the transaction under way.
     pub(super) acks_due: BTreeSet<PeerId>,
     pub(super) waiting: WaitingWrites,
+    /// A sum over all documents that is under way.
+    pub(super) sum: Option<Sum>,
     pub(super) replies: Vec<Output>,
     pub(super) messages: Vec<Output>,
     pub(super) vector_due: Duration,
@@ -109,6 +112,7 @@ impl Replica {
             pushes: Vec::new(),
             acks_due: BTreeSet::new(),
             waiting: WaitingWrites::default(),
+            sum: None,
             replies: Vec::new(),
             messages: Vec::new(),
             vector_due: now.elapsed,
@@ -153,6 +157,7 @@ impl Replica {
                 Ok(())
             }
             Input::Message(peer, message) => self.message(now, peer, message, writer),
+            Input::Mend(id, work) => self.mend(now, id, work, writer),
             Input::Tick => {
                 self.tick(now);
                 Ok(())
@@ -235,6 +240,7 @@ impl Replica {
         self.changes.clear();
         self.pushes.clear();
         self.acks_due.clear();
+        self.sum = None;
         self.replies.clear();
         self.messages.clear();
         self.waiting.forget_lost(&self.vector);

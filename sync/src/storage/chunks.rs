@@ -11,15 +11,15 @@
 use super::{StoreError, Table};
 
 /// Numbers to a row.
-pub(super) const CHUNK: u64 = 32;
+pub(crate) const CHUNK: u64 = 32;
 
 /// The row of a number.
-pub(super) fn row_of(number: u64) -> u64 {
+pub(crate) fn row_of(number: u64) -> u64 {
     number / CHUNK
 }
 
 /// The texts of one row.
-pub(super) struct Chunk<'r> {
+pub(crate) struct Chunk<'r> {
     table: Table,
     row: u64,
     rest: &'r [u8],
@@ -27,7 +27,7 @@ pub(super) struct Chunk<'r> {
 
 impl<'r> Chunk<'r> {
     /// Reads the row with this number.
-    pub(super) fn new(table: Table, row: u64, bytes: &'r [u8]) -> Self {
+    pub(crate) fn new(table: Table, row: u64, bytes: &'r [u8]) -> Self {
         Self {
             table,
             row,
@@ -96,7 +96,7 @@ fn place(number: u64) -> u8 {
 }
 
 /// Sets the text of a number in its row.
-pub(super) fn set(row: &mut Vec<u8>, number: u64, text: &[u8]) {
+pub(crate) fn set(row: &mut Vec<u8>, number: u64, text: &[u8]) {
     // A key is at most 64 + 1 + 512 bytes.
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
     let (begin, end) = find(row, number);
@@ -105,7 +105,7 @@ pub(super) fn set(row: &mut Vec<u8>, number: u64, text: &[u8]) {
 }
 
 /// Removes a number from its row.
-pub(super) fn remove(row: &mut Vec<u8>, number: u64) {
+pub(crate) fn remove(row: &mut Vec<u8>, number: u64) {
     let (begin, end) = find(row, number);
     row.drain(begin..end);
 }

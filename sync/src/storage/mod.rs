@@ -14,11 +14,12 @@
 //! only.
 
 mod ahead;
-mod chunks;
+pub(crate) mod chunks;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod journal;
 mod memory;
+pub mod mending;
 pub mod records;
 mod redb;
 pub mod state;

@@ -50,7 +50,7 @@ impl Digest {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8; 32]) -> Self {
+    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Self {
         let mut limbs = [0; 4];
         for (limb, chunk) in limbs.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *limb = u64::from_le_bytes(*chunk);
@@ -58,14 +58,14 @@ impl Digest {
         Self(limbs)
     }
 
-    fn add(&mut self, other: Digest) {
+    pub(crate) fn add(&mut self, other: Digest) {
         let mut carry = false;
         for (limb, addend) in self.0.iter_mut().zip(other.0) {
             (*limb, carry) = carrying_add(*limb, addend, carry);
         }
     }
 
-    fn subtract(&mut self, other: Digest) {
+    pub(crate) fn subtract(&mut self, other: Digest) {
         // a - b = a + !b + 1, mod 2^256.
         let mut carry = true;
         for (limb, subtrahend) in self.0.iter_mut().zip(other.0) {
@@ -73,7 +73,7 @@ impl Digest {
         }
     }
 
-    fn of(key: &[u8], document: &Document) -> Self {
+    pub(crate) fn of(key: &[u8], document: &Document) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(key.len() as u64).to_be_bytes());
         hasher.update(key);
@@ -227,6 +227,12 @@ impl Merging {
             merged,
         }
     }
+
+    /// What its key held before, and whether it is to hold something else.
+    pub(crate) fn change(&self) -> (Option<&Document>, bool) {
+        let before = self.before.as_ref().map(|before| &before.document);
+        (before, self.merged.taken)
+    }
 }
 
 /// Stores what the write with this dot has made of its key: in the state, the dot index and
@@ -279,7 +285,7 @@ pub fn store(
 }
 
 /// Stores a record that has the next position of the feed.
-fn put_at_head(
+pub(super) fn put_at_head(
     writer: &mut dyn Writer,
     header: &mut Header,
     key: &[u8],
@@ -501,7 +507,7 @@ pub fn dump(reader: &dyn Reader) -> Result<Vec<(Key, Document)>, StoreError> {
 }
 
 /// A scan whose visitor can fail.
-fn each(
+pub(crate) fn each(
     reader: &dyn Reader,
     table: Table,
     from: &[u8],

@@ -12,6 +12,7 @@ mod replication;
 mod sse;
 mod sync_tasks;
 mod target;
+mod verification;
 
 use std::future::Future;
 use std::io;
@@ -41,6 +42,7 @@ pub(super) use sse::Event;
 pub use sse::EventError;
 pub(super) use sync_tasks::{SyncTask, SyncTaskList};
 pub(super) use target::Target;
+pub(super) use verification::{DifferingKey, Hold, KeyName, Verification, VerificationProgress};
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -80,11 +82,10 @@ impl Client {
     }
 
     /// The same with another time limit for an answer.
-    #[cfg(test)]
-    pub(super) fn with_answer_timeout(self, answer_timeout: Duration) -> Self {
+    pub(super) fn with_answer_timeout(&self, answer_timeout: Duration) -> Self {
         Self {
+            url: self.url.clone(),
             answer_timeout,
-            ..self
         }
     }
 

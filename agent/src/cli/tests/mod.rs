@@ -12,6 +12,7 @@ mod register;
 mod server;
 mod sync;
 mod sync_task;
+mod verify;
 mod watch;
 
 use std::ffi::OsString;

@@ -1,0 +1,292 @@
+//! Changes that put a store right: a document in place of what its key holds, whatever that
+//! is; index, vector and feed as the documents say.
+//!
+//! They belong to the same transaction as everything else that changes, and trust nothing of
+//! what they mend: a row that should name this key and names another one is left alone.
+
+use bytes::Bytes;
+
+use super::chunks::{self, Chunk, row_of};
+use super::records::{self, EntryRecord};
+use super::state::{Digest, Header, put_at_head};
+use super::{StoreError, Table, Writer};
+use crate::model::Dot;
+use crate::model::document::Document;
+use crate::verify::{content, indexes};
+
+/// Positions of the feed that one piece of work gives up at most.
+const TRIM_MAX: u64 = 1024;
+
+/// One piece of work.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Mend {
+    /// Let a key hold this document, if it holds what is expected.
+    Replace {
+        /// The key of `entries`.
+        key: Bytes,
+        /// The digest of what it must hold before.
+        expected: Digest,
+        /// What it is to hold.
+        document: Document,
+    },
+    /// Let index, vector and feed say of a key what its document says.
+    Entry {
+        /// The key of `entries`.
+        key: Bytes,
+    },
+    /// Let the index say of a write and a key what the document says.
+    Dot {
+        /// Which write.
+        dot: Dot,
+        /// The key of `entries`.
+        key: Bytes,
+    },
+    /// Let the feed say at this position what there is: a last change, a past one; or let it
+    /// begin after the position.
+    Feed {
+        /// Where.
+        position: u64,
+    },
+    /// Go on summing up all documents; with the last of them compare with the digest that is
+    /// kept.
+    Sum {
+        /// Which sum.
+        id: u64,
+        /// Whether it begins here; that ends any other.
+        begin: bool,
+        /// Whether to keep what comes out.
+        settle: bool,
+    },
+}
+
+/// What became of a piece of work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mended {
+    /// It is as it should be.
+    Done,
+    /// There is more of it to do; ask again.
+    More,
+    /// The key holds something else by now; nothing was done.
+    Changed,
+    /// The sum is done, and what the store kept was wrong.
+    WasWrong,
+    /// Another sum was begun meanwhile; this one must begin anew.
+    Lost,
+}
+
+/// Lets a key hold this document, if it holds what is expected; returns what was replaced,
+/// where that could be read.
+///
+/// # Errors
+/// [`StoreError`]; the transaction is lost then.
+pub fn replace(
+    writer: &mut dyn Writer,
+    header: &mut Header,
+    key: &[u8],
+    expected: Digest,
+    document: &Document,
+) -> Result<Result<Option<Document>, Mended>, StoreError> {
+    let row = writer.get(Table::Entries, key)?;
+    let found = row.as_ref().map(|row| content::of_row(key, row));
+    if found.unwrap_or_default() != expected {
+        return Ok(Err(Mended::Changed));
+    }
+    if found.unwrap_or_default() == content::of_document(key, document) {
+        return Ok(Err(Mended::Done));
+    }
+    let row = row.unwrap_or_default();
+    let before = records::decode_entry(&row).ok();
+    if let Some(before) = &before {
+        header.digest.subtract(Digest::of(key, &before.document));
+        for write in before.document.writes() {
+            let dot = write.version.dot;
+            if !indexes::has(document, dot) && indexes::names(writer, dot, key)? {
+                unset_dot(writer, dot)?;
+            }
+        }
+    }
+    // Of a row that cannot be read the place may still be right.
+    let position = before.as_ref().map(|before| before.position);
+    let position = position.or_else(|| row.get(40..48)?.try_into().ok().map(u64::from_be_bytes));
+    retire(writer, header, key, before.as_ref(), position, document)?;
+    header.digest.add(Digest::of(key, document));
+    for write in document.writes() {
+        set_dot(writer, write.version.dot, key)?;
+    }
+    let record = EntryRecord {
+        document: document.clone(),
+        position: header.feed.head + 1,
+    };
+    put_at_head(writer, header, key, &record)?;
+    Ok(Ok(before.map(|before| before.document)))
+}
+
+/// Makes the last change of a key a past one, if the feed has it.
+fn retire(
+    writer: &mut dyn Writer,
+    header: &Header,
+    key: &[u8],
+    before: Option<&EntryRecord>,
+    position: Option<u64>,
+    document: &Document,
+) -> Result<(), StoreError> {
+    let kept = header.feed.floor + 1..=header.feed.head;
+    let Some(position) = position.filter(|position| kept.contains(position)) else {
+        return Ok(());
+    };
+    if !indexes::is_last(writer, position, key)? {
+        return Ok(());
+    }
+    unset_feed(writer, position)?;
+    // Who reads on from here sees the mended document where there is no other.
+    let past = before.cloned().unwrap_or_else(|| EntryRecord {
+        document: document.clone(),
+        position,
+    });
+    let past = records::encode_past(key, &past);
+    writer.insert(Table::Past, &position.to_be_bytes(), &past)
+}
+
+/// Lets index and feed say of a key what its document says; returns the document.
+///
+/// # Errors
+/// [`StoreError`]; the transaction is lost then.
+pub fn mend_entry(
+    writer: &mut dyn Writer,
+    header: &mut Header,
+    key: &[u8],
+) -> Result<Option<Document>, StoreError> {
+    let row = writer.get(Table::Entries, key)?;
+    let Some(record) = row.and_then(|row| records::decode_entry(&row).ok()) else {
+        return Ok(None);
+    };
+    for write in record.document.writes() {
+        set_dot(writer, write.version.dot, key)?;
+    }
+    let position = record.position;
+    let kept = header.feed.floor + 1..=header.feed.head;
+    if position <= header.feed.floor || indexes::is_last(writer, position, key)? {
+        return Ok(Some(record.document));
+    }
+    if kept.contains(&position) && is_free(writer, position)? {
+        let row = row_of(position);
+        writer.change(Table::Feed, &row.to_be_bytes(), &mut |bytes| {
+            keep_readable(Table::Feed, row, bytes);
+            chunks::set(bytes, position, key);
+        })?;
+        return Ok(Some(record.document));
+    }
+    let position = header.feed.head + 1;
+    let record = EntryRecord { position, ..record };
+    put_at_head(writer, header, key, &record)?;
+    Ok(Some(record.document))
+}
+
+/// Whether the feed has nothing at a position.
+fn is_free(writer: &dyn Writer, position: u64) -> Result<bool, StoreError> {
+    let past = writer.get(Table::Past, &position.to_be_bytes())?;
+    Ok(past.is_none() && indexes::last_at(writer, position)?.is_none())
+}
+
+/// Lets the index say of a write and a key what the document says.
+///
+/// # Errors
+/// [`StoreError`]; the transaction is lost then.
+pub fn mend_dot(writer: &mut dyn Writer, dot: Dot, key: &[u8]) -> Result<(), StoreError> {
+    let row = writer.get(Table::Entries, key)?;
+    let record = row.and_then(|row| records::decode_entry(&row).ok());
+    if record.is_some_and(|record| indexes::has(&record.document, dot)) {
+        return set_dot(writer, dot, key);
+    }
+    if indexes::names(writer, dot, key)? {
+        return unset_dot(writer, dot);
+    }
+    // Nothing but what can be read stays in the row.
+    let row = records::encode_dots_row(dot.origin, row_of(dot.seq));
+    writer.change(Table::Dots, &row, &mut |bytes| {
+        keep_readable(Table::Dots, row_of(dot.seq), bytes);
+    })
+}
+
+/// Lets the feed say at a position what there is, or begin after it. There may be more to do.
+///
+/// # Errors
+/// [`StoreError`]; the transaction is lost then.
+pub fn mend_feed(
+    writer: &mut dyn Writer,
+    header: &mut Header,
+    position: u64,
+) -> Result<Mended, StoreError> {
+    if position <= header.feed.floor || position > header.feed.head {
+        return Ok(Mended::Done);
+    }
+    let number = row_of(position);
+    writer.change(Table::Feed, &number.to_be_bytes(), &mut |bytes| {
+        keep_readable(Table::Feed, number, bytes);
+    })?;
+    let key = indexes::last_at(writer, position)?;
+    if let Some(key) = key {
+        let entry = writer.get(Table::Entries, &key)?;
+        let record = entry.and_then(|row| records::decode_entry(&row).ok());
+        match record {
+            Some(record) if record.position == position => return Ok(Mended::Done),
+            Some(record) => {
+                unset_feed(writer, position)?;
+                let past = records::encode_past(&key, &EntryRecord { position, ..record });
+                writer.insert(Table::Past, &position.to_be_bytes(), &past)?;
+                return Ok(Mended::Done);
+            }
+            None => {}
+        }
+    } else if writer.get(Table::Past, &position.to_be_bytes())?.is_some() {
+        return Ok(Mended::Done);
+    }
+    trim(writer, header, position)
+}
+
+/// Moves the feed's beginning towards a position.
+fn trim(writer: &mut dyn Writer, header: &mut Header, upto: u64) -> Result<Mended, StoreError> {
+    let end = upto.min(header.feed.floor.saturating_add(TRIM_MAX));
+    for position in header.feed.floor + 1..=end {
+        writer.remove(Table::Past, &position.to_be_bytes())?;
+        if row_of(position) != row_of(position + 1) {
+            writer.remove(Table::Feed, &row_of(position).to_be_bytes())?;
+        }
+    }
+    header.feed.floor = end;
+    Ok(match end < upto {
+        true => Mended::More,
+        false => Mended::Done,
+    })
+}
+
+fn keep_readable(table: Table, number: u64, bytes: &mut Vec<u8>) {
+    let mut kept = Vec::new();
+    for (number, text) in Chunk::new(table, number, bytes).map_while(Result::ok) {
+        chunks::set(&mut kept, number, text);
+    }
+    *bytes = kept;
+}
+
+fn set_dot(writer: &mut dyn Writer, dot: Dot, key: &[u8]) -> Result<(), StoreError> {
+    let number = row_of(dot.seq);
+    let row = records::encode_dots_row(dot.origin, number);
+    writer.change(Table::Dots, &row, &mut |bytes| {
+        keep_readable(Table::Dots, number, bytes);
+        chunks::set(bytes, dot.seq, key);
+    })
+}
+
+fn unset_dot(writer: &mut dyn Writer, dot: Dot) -> Result<(), StoreError> {
+    let row = records::encode_dots_row(dot.origin, row_of(dot.seq));
+    writer.change(Table::Dots, &row, &mut |bytes| {
+        chunks::remove(bytes, dot.seq);
+    })
+}
+
+fn unset_feed(writer: &mut dyn Writer, position: u64) -> Result<(), StoreError> {
+    let row = row_of(position).to_be_bytes();
+    writer.change(Table::Feed, &row, &mut |bytes| {
+        chunks::remove(bytes, position);
+    })
+}
