@@ -19,6 +19,7 @@ mod journal;
 mod memory;
 pub mod records;
 mod redb;
+pub(crate) mod scan;
 pub mod state;
 
 use std::ops::ControlFlow;
