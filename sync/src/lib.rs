@@ -12,6 +12,8 @@
 //!   numbers go in; replies, messages and the next deadline come out. It compiles
 //!   without tokio, clocks or a random source of its own, so that a whole cluster
 //!   runs in one test thread.
+//! - [`backup`]: a file with all that a replica has, written while it works, and read with
+//!   suspicion. Bytes in, bytes out; it knows no files.
 //! - [`codec`]: frames on the wire; the only module that names bincode.
 //! - [`net`]: the only module that names tokio. One thread owns the replica and
 //!   the store; connections and callers send it inputs.
@@ -26,6 +28,7 @@
 //! streams), HTTP.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod codec;
 pub mod model;
 pub mod net;

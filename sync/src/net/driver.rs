@@ -22,10 +22,10 @@ use super::hub::EndHub;
 use super::links::Links;
 use super::ring::Ring;
 use crate::codec;
-use crate::model::{Frontier, PeerId};
+use crate::model::{Delta, Frontier, PeerId, VersionVector};
 use crate::protocol::{
-    AckTarget, Input, Message, Now, Operation, Output, Replica, RequestId, Status, WriteReceipt,
-    WriteRefused, WriteRequest, commit,
+    AckTarget, Input, Message, Now, Operation, Output, Replica, RequestId, Status, TakeIn, TakenIn,
+    WriteReceipt, WriteRefused, WriteRequest, commit,
 };
 use crate::storage::{Storage, StoreError};
 
@@ -39,6 +39,9 @@ const RELOAD_PAUSE: Duration = Duration::from_millis(200);
 /// What a caller gets for its write.
 pub(super) type Reply = oneshot::Sender<Result<WriteReceipt, WriteRefused>>;
 
+/// What a restore gets for a part of a backup.
+pub(super) type TakenReply = oneshot::Sender<Result<TakenIn, WriteRefused>>;
+
 /// Something for the driver to do. A permit, where there is one, is given back when
 /// the command is done: it bounds the bytes that wait.
 pub(super) enum Command {
@@ -47,6 +50,12 @@ pub(super) enum Command {
         acks: AckTarget,
         acks_timeout: Duration,
         reply: Reply,
+        permit: OwnedSemaphorePermit,
+    },
+    TakeIn {
+        changes: Vec<Delta>,
+        claim: Option<VersionVector>,
+        reply: TakenReply,
         permit: OwnedSemaphorePermit,
     },
     Message {
@@ -79,6 +88,7 @@ pub(super) struct Driver {
 /// What the loop carries from turn to turn.
 struct Turn {
     replies: HashMap<RequestId, Reply>,
+    taken_replies: HashMap<RequestId, TakenReply>,
     next_request: u64,
     /// Inputs of a failed commit that nobody would send again.
     again: Vec<Input>,
@@ -104,6 +114,7 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let mut turn = Turn {
             replies: HashMap::new(),
+            taken_replies: HashMap::new(),
             next_request: 0,
             again: Vec::new(),
             broken: false,
@@ -217,6 +228,9 @@ impl Driver {
                 // The caller may have gone away.
                 let _ = reply.send(Err(WriteRefused::from(error)));
             }
+            if let Some(reply) = turn.taken_replies.remove(id) {
+                let _ = reply.send(Err(WriteRefused::from(error)));
+            }
         }
     }
 
@@ -225,6 +239,11 @@ impl Driver {
             Output::Reply(id, result) => {
                 if let Some(reply) = turn.replies.remove(&id) {
                     let _ = reply.send(result);
+                }
+            }
+            Output::TakenIn(id, taken) => {
+                if let Some(reply) = turn.taken_replies.remove(&id) {
+                    let _ = reply.send(Ok(taken));
                 }
             }
             Output::Send(peer, message) => self.links.send(&peer, message),
@@ -284,17 +303,24 @@ impl Turn {
                 reply,
                 permit,
             } => {
-                self.next_request += 1;
-                let id = RequestId(self.next_request);
+                let id = self.request(batch, permit);
                 self.replies.insert(id, reply);
-                batch.writes.push(id);
-                batch.permits.push(permit);
                 Input::Write(WriteRequest {
                     id,
                     operations,
                     acks,
                     acks_timeout,
                 })
+            }
+            Command::TakeIn {
+                changes,
+                claim,
+                reply,
+                permit,
+            } => {
+                let id = self.request(batch, permit);
+                self.taken_replies.insert(id, reply);
+                Input::TakeIn(TakeIn { id, changes, claim })
             }
             Command::Message {
                 peer,
@@ -319,6 +345,15 @@ impl Turn {
             }
         };
         batch.inputs.push(input);
+    }
+
+    /// A number for something that is to be answered.
+    fn request(&mut self, batch: &mut Batch, permit: OwnedSemaphorePermit) -> RequestId {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        batch.writes.push(id);
+        batch.permits.push(permit);
+        id
     }
 }
 

@@ -41,8 +41,8 @@ mod waiting;
 
 pub use config::{Config, Policies, Policy};
 pub use input::{
-    AckTarget, Condition, Input, Now, Operation, Output, RequestId, WriteReceipt, WriteRefused,
-    WriteRequest,
+    AckTarget, Condition, Input, Now, Operation, Output, RequestId, TakeIn, TakenIn, WriteReceipt,
+    WriteRefused, WriteRequest,
 };
 pub use message::{Message, PullChunk};
 pub use peers::{Counters, PeerStatus, Progress, Status};
