@@ -347,6 +347,7 @@ impl Agent {
             registry,
             stop,
             began,
+            transfers: api::transfers(),
         });
         tasks.spawn(API_TASK, api::serve(api, api_state, closed));
         info!(%node, cluster = %config.node.cluster, peer = %advertised, api = %api_address, proxy = %proxy.local_addr(), "started");

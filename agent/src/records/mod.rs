@@ -121,6 +121,14 @@ impl System {
         Self::ALL.into_iter().find(|system| system.name() == name)
     }
 
+    /// Whether it is about the nodes and secrets of one cluster, and of use in no other: a backup of it is not restored.
+    pub fn is_bound(self) -> bool {
+        match self {
+            Self::Members | Self::Keys | Self::Probes | Self::Probers => true,
+            Self::Audit => false,
+        }
+    }
+
     fn key(self, name: &str) -> Result<Key, InvalidName> {
         Key::new(Collection::new(self.name())?, name)
     }
