@@ -11,6 +11,7 @@ mod events;
 mod replication;
 mod sse;
 mod target;
+mod transfer;
 
 use std::future::Future;
 use std::io;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, USER_AGENT};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -39,6 +40,7 @@ pub(super) use replication::{PeerProgress, SyncPeers};
 pub(super) use sse::Event;
 pub use sse::EventError;
 pub(super) use target::Target;
+pub(super) use transfer::Download;
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -175,6 +177,18 @@ impl Client {
         target: &Target,
         document: Option<Bytes>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let kind = document.is_some().then_some("application/json");
+        let body = Full::new(document.unwrap_or_default());
+        self.build_with(method, target, kind, body)
+    }
+
+    fn build_with<B>(
+        &self,
+        method: Method,
+        target: &Target,
+        kind: Option<&str>,
+        body: B,
+    ) -> Result<Request<B>, ClientError> {
         let mut request = Request::builder()
             .method(method)
             .uri(target.as_str())
@@ -184,12 +198,10 @@ impl Client {
                 USER_AGENT,
                 concat!("basic-agent/", env!("CARGO_PKG_VERSION")),
             );
-        if document.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(kind) = kind {
+            request = request.header(CONTENT_TYPE, kind);
         }
-        request
-            .body(Full::new(document.unwrap_or_default()))
-            .map_err(ClientError::Request)
+        request.body(body).map_err(ClientError::Request)
     }
 
     async fn connect(&self) -> Result<TcpStream, ClientError> {
@@ -205,11 +217,15 @@ impl Client {
     }
 
     /// Sends a request and waits for the head of the response; a refusal becomes an error.
-    async fn send(
+    async fn send<B>(
         &self,
         stream: TcpStream,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, ClientError> {
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, ClientError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let broken = |source| ClientError::Broken {
             url: self.url.clone(),
             source,
