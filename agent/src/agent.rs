@@ -352,6 +352,7 @@ impl Agent {
             sync_tasks,
             stop,
             began,
+            transfers: api::transfers(),
         });
         tasks.spawn(API_TASK, api::serve(api, api_state, closed));
         info!(%node, cluster = %config.node.cluster, peer = %advertised, api = %api_address, proxy = %proxy.local_addr(), "started");

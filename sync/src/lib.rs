@@ -14,6 +14,8 @@
 //!   runs in one test thread.
 //! - [`verify`]: whether stores hold the same, and what would make them: digests, then
 //!   keys, then parts; a plan for each key. Asks and answers in plain data.
+//! - [`backup`]: a file with all that a replica has, written while it works, and read with
+//!   suspicion. Bytes in, bytes out; it knows no files.
 //! - [`codec`]: frames on the wire; the only module that names bincode.
 //! - [`net`]: the only module that names tokio. One thread owns the replica and
 //!   the store; connections and callers send it inputs.
@@ -28,6 +30,7 @@
 //! streams), HTTP.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod codec;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

@@ -4,6 +4,7 @@
 //! directory; one runs at a time (`.config/nextest.toml`). They know what a user
 //! knows: commands, configuration files, HTTP answers, exit codes, logs.
 
+mod backup;
 mod bad_input;
 mod batches;
 mod clocks;

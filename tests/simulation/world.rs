@@ -600,6 +600,7 @@ impl World {
                 _ => panic!("{id:?} was refused: {refused}"),
             },
             Output::Mended(id, _) => panic!("{id:?}: nobody asked for mending"),
+            Output::TakenIn(id, _) => panic!("{id:?}: nobody restored a backup"),
             Output::Send(peer, message) => {
                 let to = (0..self.nodes.len()).find(|to| name(*to) == peer);
                 let message = match self.harm {

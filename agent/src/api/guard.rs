@@ -16,8 +16,8 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::Api;
 use super::problem::Problem;
+use super::{Api, BACKUP_TYPE};
 
 /// Lets a request through, or answers it.
 pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Response {
@@ -54,7 +54,7 @@ fn refusal(request: &Request, local_only: bool) -> Option<Problem> {
         *request.method(),
         Method::PUT | Method::POST | Method::PATCH
     );
-    if writes && !is_json(headers) {
+    if writes && !is_ours(headers) {
         return Some(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "say `content-type: application/json`; documents are JSON",
@@ -82,7 +82,8 @@ fn is_own(authority: &str, local_only: bool) -> bool {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// JSON, or a backup: kinds that a form cannot send.
+fn is_ours(headers: &HeaderMap) -> bool {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok());
@@ -92,6 +93,7 @@ fn is_json(headers: &HeaderMap) -> bool {
         .trim();
     essence.eq_ignore_ascii_case("application/json")
         || essence.to_ascii_lowercase().ends_with("+json")
+        || essence == BACKUP_TYPE
 }
 
 #[cfg(test)]
@@ -175,6 +177,8 @@ mod tests {
             ),
             None
         );
+        let backup = ("content-type", BACKUP_TYPE);
+        assert_eq!(status("POST", &[local, backup]), None);
         assert_eq!(status("DELETE", &[local]), None);
     }
 }

@@ -7,6 +7,7 @@
 //! address, might send.
 
 mod author;
+mod backup;
 mod batch;
 mod data;
 mod events;
@@ -41,6 +42,7 @@ use basic_balancer::probe::AppHealth;
 use basic_membership::Cluster;
 use basic_sync::net::Handle;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::events::Events;
@@ -51,6 +53,8 @@ use crate::records::Records;
 use crate::servers::Registry;
 use crate::sync_tasks::SyncTasks;
 use crate::wiring::clock::ClockGuard;
+
+pub(crate) use backup::MEDIA_TYPE as BACKUP_TYPE;
 
 /// What the handlers see of the agent.
 #[derive(Debug)]
@@ -89,6 +93,13 @@ pub struct Parts {
     pub stop: tokio::sync::watch::Sender<bool>,
     /// When the agent started.
     pub began: Instant,
+    /// Room for backups and restores.
+    pub transfers: Arc<Semaphore>,
+}
+
+/// Room for the backups and restores that may be under way at once.
+pub fn transfers() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(backup::TRANSFERS_MAX))
 }
 
 /// The state of the API. Clones share it.
@@ -144,6 +155,8 @@ fn routes(api: Api) -> Router {
         )
         .route("/v1/events", get(events::events))
         .route("/v1/watch", get(watch::watch))
+        .route("/v1/backup", get(backup::backup))
+        .route("/v1/restore", post(backup::restore))
         .route("/v1/sync/peers", get(sync::peers))
         .route("/v1/sync/stats", get(sync::stats))
         .route(

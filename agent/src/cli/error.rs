@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::config::{ConfigErrors, Printable, SecretError, UrlFault};
 use crate::telemetry::TelemetryError;
 
+use super::backup::ArchiveError;
 use super::client::ClientError;
 use super::data::DocumentError;
 use super::setup::SetupError;
@@ -43,6 +44,9 @@ pub enum CliError {
     /// The agent did not do it.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A backup was not taken, cannot be used, or was not restored.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The document to write cannot be used; nothing was sent.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -154,6 +158,7 @@ impl CliError {
                 | SecretError::Random(_) => 1,
             },
             Self::Setup(error) => error.code(),
+            Self::Archive(error) => error.code(),
             Self::Client(error) if error.is_unreachable() => 3,
             Self::Client(error) if error.is_wrong_usage() => 2,
             Self::Output(_) if self.is_broken_pipe() => 0,

@@ -7,6 +7,7 @@
 //! ends a command quietly.
 
 mod audit;
+mod backup;
 mod batch;
 mod completions;
 mod config;
@@ -47,6 +48,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Environment, Loaded, PeerSecret};
 
+pub use backup::ArchiveError;
 pub use client::{ClientError, EventError, Refusal};
 pub use data::DocumentError;
 pub use error::CliError;
@@ -90,6 +92,12 @@ enum Command {
     Data(data::Data),
     /// Show how far the copies of the data are apart, compare them, and mend what differs.
     Sync(sync::Sync),
+    /// Copy all documents into a file, as they are at one moment, while everything runs.
+    Backup(backup::Backup),
+    /// Bring back what a backup holds, into a cluster that runs or into a new one.
+    ///
+    /// Exit code 1 also where the backup is damaged; it is read to its end before anything is changed.
+    Restore(backup::Restore),
     /// Say what happened to the nodes, why, and how that is known; with --follow as it happens.
     Events(events::Events),
     /// Take the node out of the cluster in an orderly way and stop its agent.
@@ -168,6 +176,11 @@ impl Cli {
             Command::Sync(sync) => {
                 let client = Client::new(sync.client().api(&environment)?);
                 block_on(sync.execute(&client, output))
+            }
+            Command::Backup(backup) => backup.execute(&environment, output),
+            Command::Restore(restore) => {
+                let client = Client::new(restore.client.api(&environment)?);
+                block_on(restore.execute(&client, output))
             }
             Command::Drain(decide) => decide_by(decide, Verb::Drain, &environment, output),
             Command::Undrain(decide) => decide_by(decide, Verb::Undrain, &environment, output),

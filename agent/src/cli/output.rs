@@ -2,6 +2,9 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
 
 use super::CliError;
 
@@ -10,7 +13,16 @@ pub(super) struct Output {
     data: Box<dyn Write>,
     remarks: Box<dyn Write>,
     colour: bool,
+    progress: Option<Progress>,
 }
+
+/// A line about how far a long command is, written over again and again.
+struct Progress {
+    shown: Option<Instant>,
+}
+
+/// How often it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A colour with a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +48,9 @@ impl Output {
             data: Box::new(io::stdout()),
             remarks: Box::new(io::stderr()),
             colour,
+            progress: io::stderr()
+                .is_terminal()
+                .then_some(Progress { shown: None }),
         }
     }
 
@@ -50,6 +65,7 @@ impl Output {
             data: Box::new(data),
             remarks: Box::new(remarks),
             colour,
+            progress: None,
         }
     }
 
@@ -75,6 +91,42 @@ impl Output {
     /// Writes a line about what is going on. That nobody can read it does not keep a command from being done.
     pub(super) fn remark(&mut self, remark: impl Display) {
         let _ = writeln!(self.remarks, "{remark}");
+    }
+
+    /// Shows how many bytes of how many are done, to a person who waits.
+    pub(super) fn progress(&mut self, verb: &str, bytes: u64, of: Option<u64>) {
+        self.show(|| match of {
+            Some(of) => format!("{verb} {} of {}", ByteSize(bytes), ByteSize(of)),
+            None => format!("{verb} {}", ByteSize(bytes)),
+        });
+    }
+
+    /// The same for documents of a collection.
+    pub(super) fn count(&mut self, verb: &str, collection: &str, documents: u64) {
+        self.show(|| format!("{verb} {documents} documents, now of {collection}"));
+    }
+
+    fn show(&mut self, text: impl FnOnce() -> String) {
+        let Some(progress) = &mut self.progress else {
+            return;
+        };
+        let recent = |shown: Instant| shown.elapsed() < PROGRESS_INTERVAL;
+        if !progress.shown.is_some_and(recent) {
+            progress.shown = Some(Instant::now());
+            let _ = write!(self.remarks, "\r\u{1b}[K{}", text());
+            let _ = self.remarks.flush();
+        }
+    }
+
+    /// Takes the line about progress away.
+    pub(super) fn end_progress(&mut self) {
+        let shown = self
+            .progress
+            .as_mut()
+            .and_then(|progress| progress.shown.take());
+        if shown.is_some() {
+            let _ = write!(self.remarks, "\r\u{1b}[K");
+        }
     }
 
     /// A text in a colour, if there are colours.

@@ -131,6 +131,20 @@ impl System {
         Self::ALL.into_iter().find(|system| system.name() == name)
     }
 
+    /// Whether it is about the nodes, secrets and work of one cluster, and of use in no other: a backup of it is not
+    /// restored. What a task was to bring about is in the documents; brought back, it would be done once more.
+    pub fn is_bound(self) -> bool {
+        match self {
+            Self::Members
+            | Self::Keys
+            | Self::Probes
+            | Self::Probers
+            | Self::Tasks
+            | Self::TaskData => true,
+            Self::Audit => false,
+        }
+    }
+
     fn key(self, name: &str) -> Result<Key, InvalidName> {
         Key::new(Collection::new(self.name())?, name)
     }

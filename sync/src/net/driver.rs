@@ -22,10 +22,10 @@ use super::hub::EndHub;
 use super::links::Links;
 use super::ring::Ring;
 use crate::codec;
-use crate::model::{Frontier, PeerId};
+use crate::model::{Delta, Frontier, PeerId, VersionVector};
 use crate::protocol::{
-    AckTarget, Input, Message, Now, Operation, Output, Replica, RequestId, Status, WriteReceipt,
-    WriteRefused, WriteRequest, commit,
+    AckTarget, Input, Message, Now, Operation, Output, Replica, RequestId, Status, TakeIn, TakenIn,
+    WriteReceipt, WriteRefused, WriteRequest, commit,
 };
 use crate::storage::mending::{Mend, Mended};
 use crate::storage::{Storage, StoreError};
@@ -43,6 +43,9 @@ pub(super) type Reply = oneshot::Sender<Result<WriteReceipt, WriteRefused>>;
 /// What a caller gets for its pieces of work; an error says why nothing was done.
 pub(super) type MendReply = oneshot::Sender<Result<Vec<Mended>, String>>;
 
+/// What a restore gets for a part of a backup.
+pub(super) type TakenReply = oneshot::Sender<Result<TakenIn, WriteRefused>>;
+
 /// Something for the driver to do. A permit, where there is one, is given back when
 /// the command is done: it bounds the bytes that wait.
 pub(super) enum Command {
@@ -51,6 +54,12 @@ pub(super) enum Command {
         acks: AckTarget,
         acks_timeout: Duration,
         reply: Reply,
+        permit: OwnedSemaphorePermit,
+    },
+    TakeIn {
+        changes: Vec<Delta>,
+        claim: Option<VersionVector>,
+        reply: TakenReply,
         permit: OwnedSemaphorePermit,
     },
     Message {
@@ -88,6 +97,7 @@ pub(super) struct Driver {
 struct Turn {
     replies: HashMap<RequestId, Reply>,
     mending: HashMap<RequestId, MendReply>,
+    taken_replies: HashMap<RequestId, TakenReply>,
     next_request: u64,
     /// Inputs of a failed commit that nobody would send again.
     again: Vec<Input>,
@@ -115,6 +125,7 @@ impl Driver {
         let mut turn = Turn {
             replies: HashMap::new(),
             mending: HashMap::new(),
+            taken_replies: HashMap::new(),
             next_request: 0,
             again: Vec::new(),
             broken: false,
@@ -228,6 +239,9 @@ impl Driver {
                 // The caller may have gone away.
                 let _ = reply.send(Err(WriteRefused::from(error)));
             }
+            if let Some(reply) = turn.taken_replies.remove(id) {
+                let _ = reply.send(Err(WriteRefused::from(error)));
+            }
         }
         for id in &batch.mends {
             if let Some(reply) = turn.mending.remove(id) {
@@ -246,6 +260,11 @@ impl Driver {
             Output::Mended(id, outcomes) => {
                 if let Some(reply) = turn.mending.remove(&id) {
                     let _ = reply.send(Ok(outcomes));
+                }
+            }
+            Output::TakenIn(id, taken) => {
+                if let Some(reply) = turn.taken_replies.remove(&id) {
+                    let _ = reply.send(Ok(taken));
                 }
             }
             Output::Send(peer, message) => self.links.send(&peer, message),
@@ -305,17 +324,24 @@ impl Turn {
                 reply,
                 permit,
             } => {
-                self.next_request += 1;
-                let id = RequestId(self.next_request);
+                let id = self.request(batch, permit);
                 self.replies.insert(id, reply);
-                batch.writes.push(id);
-                batch.permits.push(permit);
                 Input::Write(WriteRequest {
                     id,
                     operations,
                     acks,
                     acks_timeout,
                 })
+            }
+            Command::TakeIn {
+                changes,
+                claim,
+                reply,
+                permit,
+            } => {
+                let id = self.request(batch, permit);
+                self.taken_replies.insert(id, reply);
+                Input::TakeIn(TakeIn { id, changes, claim })
             }
             Command::Message {
                 peer,
@@ -347,6 +373,15 @@ impl Turn {
             }
         };
         batch.inputs.push(input);
+    }
+
+    /// A number for something that is to be answered.
+    fn request(&mut self, batch: &mut Batch, permit: OwnedSemaphorePermit) -> RequestId {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        batch.writes.push(id);
+        batch.permits.push(permit);
+        id
     }
 }
 

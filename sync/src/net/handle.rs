@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::arrival::{self, WaitError};
@@ -21,9 +21,10 @@ use super::ring::Ring;
 use super::verify::{Desk, Report, Verifier, VerifyError, VerifyOptions, VerifyProgress};
 use super::watch::{Cursor, Watch, WatchError};
 use super::{Connector, Stream, wall_ms};
-use crate::model::{Collection, Entry, Frontier, Key, PeerId, ReplicaId};
+use crate::backup::{About, Backup, BackupFailed};
+use crate::model::{Collection, Delta, Entry, Frontier, Key, PeerId, ReplicaId, VersionVector};
 use crate::protocol::{
-    AckTarget, Config, Now, Operation, Replica, Status, WriteReceipt, WriteRefused,
+    AckTarget, Config, Now, Operation, Replica, Status, TakenIn, WriteReceipt, WriteRefused,
 };
 use crate::storage::state::{self, Page};
 use crate::storage::{self, Storage, StoreError};
@@ -280,10 +281,7 @@ impl Handle {
         acks_timeout: Duration,
     ) -> Result<Replied, WriteError> {
         let bytes = operations.iter().map(Operation::weight).sum::<usize>() + WRITE_OVERHEAD_BYTES;
-        // A write above the bound would wait forever; the replica refuses it.
-        let permits = u32::try_from(bytes.min(self.pending_bytes_max)).unwrap_or(u32::MAX);
-        let permit = self.pending_bytes.clone().acquire_many_owned(permits).await;
-        let permit = permit.map_err(|_| WriteError::Stopped)?;
+        let permit = self.room(bytes).await?;
         let (reply, replied) = oneshot::channel();
         let command = Command::Write {
             operations,
@@ -295,6 +293,61 @@ impl Handle {
         let sent = self.commands.send(command).await;
         sent.map_err(|_| WriteError::Stopped)?;
         Ok(replied)
+    }
+
+    /// Waits until so many more bytes may wait for the disk.
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, WriteError> {
+        // A write above the bound would wait forever; the replica refuses it.
+        let permits = u32::try_from(bytes.min(self.pending_bytes_max)).unwrap_or(u32::MAX);
+        let permit = self.pending_bytes.clone().acquire_many_owned(permits).await;
+        permit.map_err(|_| WriteError::Stopped)
+    }
+
+    /// Takes in a part of a backup, as if a peer had sent it, and with the last one what the
+    /// backup claims to have. Returns when it is durable here; the peers come for it by
+    /// themselves.
+    ///
+    /// # Errors
+    /// [`WriteError`]; a part may be taken in again, whatever became of it.
+    pub async fn take_in(
+        &self,
+        changes: Vec<Delta>,
+        claim: Option<VersionVector>,
+    ) -> Result<TakenIn, WriteError> {
+        if self.sealed.load(Ordering::SeqCst) {
+            return Err(WriteError::Stopped);
+        }
+        let accepted = async {
+            let bytes = changes.iter().map(Delta::weight).sum::<usize>() + WRITE_OVERHEAD_BYTES;
+            let permit = self.room(bytes).await?;
+            let (reply, replied) = oneshot::channel();
+            let command = Command::TakeIn {
+                changes,
+                claim,
+                reply,
+                permit,
+            };
+            let sent = self.commands.send(command).await;
+            sent.map_err(|_| WriteError::Stopped)?;
+            Ok::<_, WriteError>(replied)
+        };
+        let replied = match self.disk.unless_stuck(accepted).await {
+            Ok(accepted) => accepted?,
+            Err(Stuck(waited)) => return Err(WriteError::DiskStuck(waited)),
+        };
+        match self.disk.unless_stuck(replied).await {
+            Ok(reply) => Ok(reply.map_err(|_| WriteError::Unknown)??),
+            Err(Stuck(waited)) => Err(WriteError::Unanswered(waited)),
+        }
+    }
+
+    /// Begins a backup of what is here. Its pieces are read one by one, and each reading
+    /// blocks.
+    ///
+    /// # Errors
+    /// [`BackupFailed::Store`].
+    pub fn backup(&self, about: About) -> Result<Backup, BackupFailed> {
+        Backup::begin(self.storage.clone(), about, wall_ms())
     }
 
     /// Waits until this node has everything up to `wanted`, but no longer than `limit`;

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::Message;
 use crate::model::document::{Action, Revision};
-use crate::model::{Key, PeerId};
+use crate::model::{Delta, Key, PeerId, VersionVector};
 use crate::storage::StoreError;
 use crate::storage::mending::{Mend, Mended};
 
@@ -28,6 +28,8 @@ pub struct RequestId(pub u64);
 pub enum Input {
     /// A client wants to write.
     Write(WriteRequest),
+    /// Writes come back from a backup.
+    TakeIn(TakeIn),
     /// Messages to this peer can be sent from now on.
     LinkUp(PeerId),
     /// Messages to this peer go nowhere from now on.
@@ -55,6 +57,29 @@ pub struct WriteRequest {
     pub acks: AckTarget,
     /// How long to wait for them at most.
     pub acks_timeout: Duration,
+}
+
+/// A part of a backup, to be taken in as if a peer had sent it: every write under its own
+/// version, so that nothing newer is written over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TakeIn {
+    /// Comes back with the answer.
+    pub id: RequestId,
+    /// The writes.
+    pub changes: Vec<Delta>,
+    /// With the last part: what the replica has once all parts are in.
+    pub claim: Option<VersionVector>,
+}
+
+/// What became of the writes of a part of a backup; durable.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TakenIn {
+    /// They were new here and have a say now.
+    pub taken_in: u64,
+    /// They were new here, and what is here is newer.
+    pub superseded: u64,
+    /// They, or their successors, were here.
+    pub repeated: u64,
 }
 
 /// One operation of a write.
@@ -122,6 +147,8 @@ pub enum Output {
     Reply(RequestId, Result<WriteReceipt, WriteRefused>),
     /// What became of pieces of work.
     Mended(RequestId, Vec<Mended>),
+    /// The answer to [`Input::TakeIn`].
+    TakenIn(RequestId, TakenIn),
     /// Send to one peer.
     Send(PeerId, Message),
     /// Send to every linked peer.

@@ -42,8 +42,8 @@ mod waiting;
 
 pub use config::{Config, Policies, Policy};
 pub use input::{
-    AckTarget, Condition, Input, Now, Operation, Output, RequestId, WriteReceipt, WriteRefused,
-    WriteRequest,
+    AckTarget, Condition, Input, Now, Operation, Output, RequestId, TakeIn, TakenIn, WriteReceipt,
+    WriteRefused, WriteRequest,
 };
 pub use mending::mend_requests;
 pub use message::{Message, PullChunk};

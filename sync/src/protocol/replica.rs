@@ -136,6 +136,7 @@ impl Replica {
     ) -> Result<(), StoreError> {
         match input {
             Input::Write(request) => self.write(now, request, writer),
+            Input::TakeIn(part) => self.take_back(now, part, writer),
             Input::LinkUp(peer) => {
                 if let Some(known) = self.peer(&peer) {
                     known.linked = true;
@@ -383,6 +384,7 @@ pub fn commit(
 pub fn write_requests(inputs: &[Input]) -> Vec<RequestId> {
     let id = |input: &Input| match input {
         Input::Write(request) => Some(request.id),
+        Input::TakeIn(part) => Some(part.id),
         _ => None,
     };
     inputs.iter().filter_map(id).collect()

@@ -3,7 +3,7 @@
 
 use super::peers::Peer;
 use super::pull::{Pulling, Serving};
-use super::{Message, Now, Output, PullChunk, Replica};
+use super::{Message, Now, Output, PullChunk, Replica, TakeIn, TakenIn};
 use crate::model::{PeerId, VersionVector};
 use crate::storage::{Reader, StoreError, Writer};
 
@@ -65,10 +65,7 @@ impl Replica {
         }
         match chunk.claim {
             Some(claim) => {
-                self.check_epoch(now, &claim);
-                let changed = self.vector.merge(&claim);
-                self.changed |= !changed.is_empty();
-                self.dirty.extend(changed);
+                self.claim(now, &claim);
                 self.pulling = None;
                 self.counters.pulls_completed += 1;
                 let next = self.caught_up_with(&peer);
@@ -87,6 +84,38 @@ impl Replica {
             }
         }
         Ok(())
+    }
+
+    /// Takes in a part of a backup. A backup is a peer whose state has stood still: what
+    /// makes a pull right makes this right too.
+    pub(super) fn take_back(
+        &mut self,
+        now: Now,
+        part: TakeIn,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        let before = self.counters;
+        for change in part.changes {
+            self.take_in(now, change, writer)?;
+        }
+        if let Some(claim) = &part.claim {
+            self.claim(now, claim);
+        }
+        let taken = TakenIn {
+            taken_in: self.counters.taken_in - before.taken_in,
+            superseded: self.counters.superseded - before.superseded,
+            repeated: self.counters.repeated - before.repeated,
+        };
+        self.replies.push(Output::TakenIn(part.id, taken));
+        Ok(())
+    }
+
+    /// Takes a vector as its own, when all that it covers is in.
+    pub(super) fn claim(&mut self, now: Now, claim: &VersionVector) {
+        self.check_epoch(now, claim);
+        let changed = self.vector.merge(claim);
+        self.changed |= !changed.is_empty();
+        self.dirty.extend(changed);
     }
 
     /// Notes a completed pull, tells the peer what we have now, and names a peer from

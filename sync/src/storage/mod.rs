@@ -22,6 +22,7 @@ mod memory;
 pub mod mending;
 pub mod records;
 mod redb;
+pub(crate) mod scan;
 pub mod state;
 
 use std::ops::ControlFlow;

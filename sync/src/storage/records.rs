@@ -185,7 +185,7 @@ fn put_version(bytes: &mut Vec<u8>, version: Version) {
     bytes.extend_from_slice(&encode_dot(version.dot));
 }
 
-fn put_write(bytes: &mut Vec<u8>, write: &Write) {
+pub(crate) fn put_write(bytes: &mut Vec<u8>, write: &Write) {
     put_version(bytes, write.version);
     put_length(bytes, write.parts.len());
     for PartWrite { part, value } in &write.parts {
@@ -307,17 +307,17 @@ pub fn decode_set(bytes: &[u8]) -> Result<SeqSet, StoreError> {
 }
 
 /// Reads fields off the front of a record.
-pub(super) struct Cursor<'b> {
+pub(crate) struct Cursor<'b> {
     table: Table,
     rest: &'b [u8],
 }
 
 impl<'b> Cursor<'b> {
-    pub(super) fn new(table: Table, rest: &'b [u8]) -> Self {
+    pub(crate) fn new(table: Table, rest: &'b [u8]) -> Self {
         Self { table, rest }
     }
 
-    pub(super) fn is_at_end(&self) -> bool {
+    pub(crate) fn is_at_end(&self) -> bool {
         self.rest.is_empty()
     }
 
@@ -328,7 +328,7 @@ impl<'b> Cursor<'b> {
         }
     }
 
-    pub(super) fn take(&mut self, length: usize) -> Result<&'b [u8], StoreError> {
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'b [u8], StoreError> {
         let (taken, rest) = self
             .rest
             .split_at_checked(length)
@@ -346,16 +346,16 @@ impl<'b> Cursor<'b> {
         Ok(*taken)
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, StoreError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, StoreError> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, StoreError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, StoreError> {
         self.array().map(u16::from_be_bytes)
     }
 
     /// A length, or a count of things that take at least a byte each.
-    fn length(&mut self) -> Result<usize, StoreError> {
+    pub(crate) fn length(&mut self) -> Result<usize, StoreError> {
         let length = usize::try_from(u32::from_be_bytes(self.array()?)).ok();
         length
             .filter(|length| *length <= self.rest.len())
@@ -376,7 +376,7 @@ impl<'b> Cursor<'b> {
         })
     }
 
-    fn write(&mut self) -> Result<Write, StoreError> {
+    pub(crate) fn write(&mut self) -> Result<Write, StoreError> {
         let version = self.version()?;
         let count = self.length()?;
         let mut parts = Vec::with_capacity(count.min(64));
@@ -418,7 +418,7 @@ impl<'b> Cursor<'b> {
         Ok(PartWrite { part, value })
     }
 
-    pub(super) fn origin(&mut self) -> Result<Origin, StoreError> {
+    pub(crate) fn origin(&mut self) -> Result<Origin, StoreError> {
         Ok(Origin {
             replica: ReplicaId(self.array()?),
             epoch: Epoch(self.u64()?),

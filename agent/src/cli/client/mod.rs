@@ -12,6 +12,7 @@ mod replication;
 mod sse;
 mod sync_tasks;
 mod target;
+mod transfer;
 mod verification;
 
 use std::future::Future;
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, USER_AGENT};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -42,6 +43,7 @@ pub(super) use sse::Event;
 pub use sse::EventError;
 pub(super) use sync_tasks::{SyncTask, SyncTaskList};
 pub(super) use target::Target;
+pub(super) use transfer::Download;
 pub(super) use verification::{DifferingKey, Hold, KeyName, Verification, VerificationProgress};
 
 /// Time to connect.
@@ -178,6 +180,18 @@ impl Client {
         target: &Target,
         document: Option<Bytes>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let kind = document.is_some().then_some("application/json");
+        let body = Full::new(document.unwrap_or_default());
+        self.build_with(method, target, kind, body)
+    }
+
+    fn build_with<B>(
+        &self,
+        method: Method,
+        target: &Target,
+        kind: Option<&str>,
+        body: B,
+    ) -> Result<Request<B>, ClientError> {
         let mut request = Request::builder()
             .method(method)
             .uri(target.as_str())
@@ -187,12 +201,10 @@ impl Client {
                 USER_AGENT,
                 concat!("basic-agent/", env!("CARGO_PKG_VERSION")),
             );
-        if document.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(kind) = kind {
+            request = request.header(CONTENT_TYPE, kind);
         }
-        request
-            .body(Full::new(document.unwrap_or_default()))
-            .map_err(ClientError::Request)
+        request.body(body).map_err(ClientError::Request)
     }
 
     async fn connect(&self) -> Result<TcpStream, ClientError> {
@@ -208,11 +220,15 @@ impl Client {
     }
 
     /// Sends a request and waits for the head of the response; a refusal becomes an error.
-    async fn send(
+    async fn send<B>(
         &self,
         stream: TcpStream,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, ClientError> {
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, ClientError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let broken = |source| ClientError::Broken {
             url: self.url.clone(),
             source,

@@ -1,5 +1,6 @@
 //! The commands as a person uses them, against an agent that is played by a few lines of a test.
 
+mod backup;
 mod batch;
 mod client;
 mod commands;
