@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::model::document::Merge;
 use crate::model::{Collection, VALUE_BYTES_MAX};
+use crate::storage::FeedBounds;
 
 /// How a collection's documents are written and kept. Nodes should agree about it; while
 /// they do not, documents converge all the same, since merging does not depend on it.
@@ -78,6 +79,8 @@ pub struct Config {
     pub policies: Policies,
     /// Peers that are remembered at once; above it a new one is not taken note of.
     pub peers_max: usize,
+    /// What is kept of the feed.
+    pub feed: FeedBounds,
 }
 
 impl Default for Config {
@@ -97,6 +100,7 @@ impl Default for Config {
             waiting_max: 16_384,
             policies: Policies::default(),
             peers_max: 1024,
+            feed: FeedBounds::default(),
         }
     }
 }

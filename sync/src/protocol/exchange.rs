@@ -129,10 +129,11 @@ impl Replica {
         self.date(now, &delta, over.map(|over| over.clock));
         let Delta { key, write } = delta;
         let merging = Merging::of(current, &write);
-        match state::store(writer, &mut self.header, &key, version.dot, merging)? {
-            Some(document) => {
+        let (header, now_ms) = (&mut self.header, now.wall_ms);
+        match state::store(writer, header, &key, version.dot, now_ms, merging)? {
+            Some(stored) => {
                 self.counters.taken_in += 1;
-                self.changes.push((key, document));
+                self.note_stored(key, stored);
             }
             None => self.counters.superseded += 1,
         }

@@ -10,7 +10,7 @@ use crate::model::{Key, PeerId};
 use crate::storage::StoreError;
 
 /// The present, as the driver tells it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Now {
     /// Milliseconds since 1970; may step in either direction.
     pub wall_ms: u64,

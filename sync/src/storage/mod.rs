@@ -1,6 +1,6 @@
 //! Where replicated data lives.
 //!
-//! The seam is small: five ordered tables of bytes ([`Table`]), a read view and an
+//! The seam is small: seven ordered tables of bytes ([`Table`]), a read view and an
 //! atomic, durable transaction ([`Storage`]). [`MemoryStorage`] implements it for tests
 //! and simulations, [`JournaledStorage`] for agents: a journal over a redb file
 //! ([`RedbStorage`], which is a store by itself too). What the tables hold is
@@ -15,6 +15,8 @@
 
 mod ahead;
 mod chunks;
+pub mod expiries;
+mod feed_bounds;
 mod journal;
 mod memory;
 pub mod records;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use self::ahead::{DatedAhead, dated_ahead, set_dated_ahead};
+pub use self::feed_bounds::{FEED_LENGTH, FeedBounds, PAST_BYTES_MAX, count_past};
 pub use self::journal::JournaledStorage;
 pub use self::memory::MemoryStorage;
 pub use self::redb::RedbStorage;
@@ -47,17 +50,20 @@ pub enum Table {
     Vector,
     /// Local position → document: changes after which others came.
     Past,
+    /// Moment, key → nothing: which documents are to expire when.
+    Expiries,
 }
 
 impl Table {
     /// All tables; the order is a promise to the journals on disk.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Meta,
         Self::Entries,
         Self::Dots,
         Self::Feed,
         Self::Vector,
         Self::Past,
+        Self::Expiries,
     ];
 
     const fn index_u8(self) -> u8 {
@@ -68,6 +74,7 @@ impl Table {
             Self::Feed => 3,
             Self::Vector => 4,
             Self::Past => 5,
+            Self::Expiries => 6,
         }
     }
 

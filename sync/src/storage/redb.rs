@@ -44,6 +44,7 @@ const fn definition(table: Table) -> Definition {
         Table::Feed => "feed_rows",
         Table::Vector => "vector",
         Table::Past => "past",
+        Table::Expiries => "expiries",
     })
 }
 
@@ -316,6 +317,7 @@ fn open_tables(database: &Database) -> Result<ReadTables, StoreError> {
         feed: open(Table::Feed)?,
         vector: open(Table::Vector)?,
         past: open(Table::Past)?,
+        expiries: open(Table::Expiries)?,
     })
 }
 
@@ -377,6 +379,7 @@ fn write(
             feed: open(Table::Feed)?,
             vector: open(Table::Vector)?,
             past: open(Table::Past)?,
+            expiries: open(Table::Expiries)?,
         };
         work(&mut tables)?
     };
@@ -397,6 +400,7 @@ struct Tables<T> {
     feed: T,
     vector: T,
     past: T,
+    expiries: T,
 }
 
 impl<T> Tables<T> {
@@ -408,6 +412,7 @@ impl<T> Tables<T> {
             Table::Feed => &self.feed,
             Table::Vector => &self.vector,
             Table::Past => &self.past,
+            Table::Expiries => &self.expiries,
         }
     }
 
@@ -419,6 +424,7 @@ impl<T> Tables<T> {
             Table::Feed => &mut self.feed,
             Table::Vector => &mut self.vector,
             Table::Past => &mut self.past,
+            Table::Expiries => &mut self.expiries,
         }
     }
 }
