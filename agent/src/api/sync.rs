@@ -109,6 +109,8 @@ struct Stats {
 struct Feed {
     floor: u64,
     head: u64,
+    /// Bytes that it keeps of documents which were superseded since.
+    past_bytes: u64,
 }
 
 /// [`Counters`], in words that stay.
@@ -127,6 +129,8 @@ struct CountersView {
     dated_ahead: u64,
     /// Of those, changes whose dates have come.
     dates_come: u64,
+    /// Documents of whose expiry watchers of this node were told.
+    expired: u64,
     epochs_begun: u64,
 }
 
@@ -158,6 +162,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Response {
         written: status.written,
         feed: Feed {
             floor: status.feed.floor,
+            past_bytes: status.feed.past_bytes,
             head: status.feed.head,
         },
         counters: status.counters.into(),
@@ -287,6 +292,7 @@ impl From<Counters> for CountersView {
             pulls_refused,
             dated_ahead,
             dates_come,
+            expired,
             epochs_begun,
         } = counters;
         Self {
@@ -301,6 +307,7 @@ impl From<Counters> for CountersView {
             pulls_refused,
             dated_ahead,
             dates_come,
+            expired,
             epochs_begun,
         }
     }

@@ -43,6 +43,9 @@ struct Change<'a> {
     key: &'a str,
     version: String,
     op: &'static str,
+    /// `expired`: the document has ended by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Box<RawValue>>,
 }
@@ -127,15 +130,13 @@ fn events_of(seen: &[Arc<Seen>], cursor: Cursor) -> Bytes {
 
 fn event(item: &FeedItem, cursor: Cursor) -> Bytes {
     let basic_sync::model::Change { key, entry } = &item.change;
+    let gone = entry.is_tombstone();
     let change = Change {
         collection: key.collection().as_str(),
         key: key.name(),
         version: entry.revision.to_string(),
-        op: if entry.is_tombstone() {
-            "delete"
-        } else {
-            "put"
-        },
+        op: if gone { "delete" } else { "put" },
+        reason: (gone && item.expired).then_some("expired"),
         value: entry.value.as_deref().and_then(data::raw),
     };
     let id = Cursor {

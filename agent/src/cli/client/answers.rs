@@ -253,6 +253,8 @@ pub(in crate::cli) struct Change {
     pub(in crate::cli) key: String,
     pub(in crate::cli) version: Option<String>,
     pub(in crate::cli) op: String,
+    /// `expired`: it was not a client that deleted it.
+    pub(in crate::cli) reason: Option<String>,
     pub(in crate::cli) value: Option<Value>,
 }
 
