@@ -27,3 +27,4 @@ mod servers;
 mod sessions;
 mod support;
 mod trust;
+mod watchers;

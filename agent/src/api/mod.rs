@@ -16,8 +16,10 @@ mod guard;
 mod keys;
 mod members;
 mod operations;
+mod patience;
 mod problem;
 mod reachable;
+mod room;
 mod server;
 mod servers;
 mod sessions;
@@ -88,12 +90,23 @@ pub struct Parts {
 
 /// The state of the API. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Api(Arc<Parts>);
+pub struct Api(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    parts: Parts,
+    watches: room::Watches,
+}
 
 impl Api {
     /// Around the parts of a running agent.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let watches = room::Watches::new(parts.config.api.watches_max.into());
+        Self(Arc::new(Shared { parts, watches }))
+    }
+
+    fn watches(&self) -> &room::Watches {
+        &self.0.watches
     }
 }
 
@@ -101,7 +114,7 @@ impl std::ops::Deref for Api {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }
 

@@ -102,6 +102,8 @@ struct Stats {
     peers_behind: usize,
     /// Those that have writes that this node lacks.
     peers_ahead: usize,
+    /// Watches that are open, of documents and of events.
+    watches: usize,
 }
 
 /// A watch can resume after any change from the floor to the head.
@@ -175,6 +177,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Response {
         peers_linked: count(|peer| peer.linked),
         peers_behind: count(|peer| peer.unacknowledged > 0),
         peers_ahead: count(|peer| peer.behind > 0),
+        watches: api.watches().count(),
     })
     .into_response()
 }

@@ -185,6 +185,7 @@ impl Reader {
             },
             api: ApiConfig {
                 listen: self.required(&schema::API_LISTEN),
+                watches_max: self.required(&schema::API_WATCHES_MAX),
             },
             proxy: ProxyConfig {
                 listen: self.required(&schema::PROXY_LISTEN),

@@ -135,6 +135,8 @@ impl AppConfig {
 pub struct ApiConfig {
     /// TCP address.
     pub listen: SocketAddr,
+    /// Watches at once.
+    pub watches_max: u16,
 }
 
 /// The agent's proxy for clients.

@@ -104,6 +104,7 @@ pub(crate) static KEYS: &[&dyn AnyKey] = &[
     &APP_PROBE_INTERVAL,
     &APP_PROBE_TIMEOUT,
     &API_LISTEN,
+    &API_WATCHES_MAX,
     &PROXY_LISTEN,
     &PROXY_STRATEGY,
     &PROXY_WORKERS,
@@ -325,6 +326,16 @@ pub(super) static API_LISTEN: Key<SocketAddr> = Key::new(
     "TCP address of the HTTP API and the page.",
 )
 .with_flag("--api-listen");
+
+pub(super) static API_WATCHES_MAX: Key<u16> = Key::new(
+    KeyId {
+        table: "api",
+        name: "watches_max",
+    },
+    Initial::Default("16384"),
+    "Watches at once; they have room of their own, so that requests never wait for them.",
+)
+.within(1, u16::MAX);
 
 pub(super) static PROXY_LISTEN: Key<SocketAddr> = Key::new(
     KeyId {
