@@ -149,8 +149,9 @@ impl Replica {
             None => Merging::of(state::entry(writer, &delta.key)?, &delta.write),
         };
         let version = delta.write.version;
-        let (header, now_ms) = (&mut self.header, now.wall_ms);
-        let stored = state::store(writer, header, &delta.key, version.dot, now_ms, merging)?;
+        let storing = self.storing(now, &delta.key);
+        let header = &mut self.header;
+        let stored = state::store(writer, header, &delta.key, version.dot, storing, merging)?;
         if let Some(stored) = stored {
             self.note_stored(delta.key.clone(), stored);
         }

@@ -129,8 +129,9 @@ impl Replica {
         self.date(now, &delta, over.map(|over| over.clock));
         let Delta { key, write } = delta;
         let merging = Merging::of(current, &write);
-        let (header, now_ms) = (&mut self.header, now.wall_ms);
-        match state::store(writer, header, &key, version.dot, now_ms, merging)? {
+        let storing = self.storing(now, &key);
+        let header = &mut self.header;
+        match state::store(writer, header, &key, version.dot, storing, merging)? {
             Some(stored) => {
                 self.counters.taken_in += 1;
                 self.note_stored(key, stored);

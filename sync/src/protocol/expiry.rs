@@ -29,7 +29,7 @@ use std::time::Duration;
 use super::{Now, Replica};
 use crate::model::Key;
 use crate::storage::records::EntryRecord;
-use crate::storage::state::Stored;
+use crate::storage::state::{Stored, Storing};
 use crate::storage::{Reader, StoreError, Writer, expiries};
 
 /// Documents that expire in one transaction at most, ...
@@ -101,7 +101,9 @@ impl Replica {
             }
             self.expiries.from_ms = due.at_ms;
             self.changed = true;
-            if let Some((key, record)) = expiries::expire(writer, &mut self.header, &due)? {
+            let key = due.key()?;
+            let storing = self.storing(now, &key);
+            if let Some(record) = expiries::expire(writer, &mut self.header, &due, storing)? {
                 bytes += record.document.weight();
                 self.counters.expired += 1;
                 self.changes.push((key, record));
@@ -109,6 +111,14 @@ impl Replica {
         }
         self.expiries.next_ms = expiries::first(writer, self.expiries.from_ms)?;
         Ok(())
+    }
+
+    /// How changes of a key are stored now.
+    pub(super) fn storing(&self, now: Now, key: &Key) -> Storing {
+        Storing {
+            now_ms: now.wall_ms,
+            keep: self.config.policies.of(key.collection()).history,
+        }
     }
 
     /// Notes what a write has come to, for watchers and for when it expires.

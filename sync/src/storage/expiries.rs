@@ -17,7 +17,7 @@
 use std::ops::ControlFlow;
 
 use super::records::{self, EntryRecord};
-use super::state::{self, Header};
+use super::state::{self, Header, Storing};
 use super::{Finish, Reader, Storage, StoreError, Table, Writer};
 use crate::model::Key;
 
@@ -30,6 +30,16 @@ pub struct Due {
     /// The moment, in milliseconds since 1970.
     pub at_ms: u64,
     key: Vec<u8>,
+}
+
+impl Due {
+    /// Which document.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`].
+    pub fn key(&self) -> Result<Key, StoreError> {
+        records::decode_key(&self.key)
+    }
 }
 
 fn row(at_ms: u64, key: &[u8]) -> Vec<u8> {
@@ -118,7 +128,8 @@ pub fn expire(
     writer: &mut dyn Writer,
     header: &mut Header,
     due: &Due,
-) -> Result<Option<(Key, EntryRecord)>, StoreError> {
+    storing: Storing,
+) -> Result<Option<EntryRecord>, StoreError> {
     let damaged = StoreError::Damaged {
         table: Table::Expiries,
         detail: "a row names a document that does not expire then",
@@ -128,11 +139,8 @@ pub fn expire(
     let record = record.transpose()?;
     let record = record.filter(|record| record.expires_at() == Some(due.at_ms));
     let head = header.feed.head;
-    let record = state::expire(writer, header, &due.key, record.ok_or(damaged)?)?;
-    Ok(match header.feed.head > head {
-        true => Some((records::decode_key(&due.key)?, record)),
-        false => None,
-    })
+    let record = state::expire(writer, header, &due.key, record.ok_or(damaged)?, storing)?;
+    Ok((header.feed.head > head).then_some(record))
 }
 
 /// Makes the index of a store that has none, a bounded number of entries in a transaction;

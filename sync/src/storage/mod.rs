@@ -1,6 +1,6 @@
 //! Where replicated data lives.
 //!
-//! The seam is small: seven ordered tables of bytes ([`Table`]), a read view and an
+//! The seam is small: eight ordered tables of bytes ([`Table`]), a read view and an
 //! atomic, durable transaction ([`Storage`]). [`MemoryStorage`] implements it for tests
 //! and simulations, [`JournaledStorage`] for agents: a journal over a redb file
 //! ([`RedbStorage`], which is a store by itself too). What the tables hold is
@@ -17,6 +17,7 @@ mod ahead;
 mod chunks;
 pub mod expiries;
 mod feed_bounds;
+pub mod history;
 mod journal;
 mod memory;
 pub mod records;
@@ -52,11 +53,13 @@ pub enum Table {
     Past,
     /// Moment, key → nothing: which documents are to expire when.
     Expiries,
+    /// Key, local position → document: older versions, of collections that keep them.
+    History,
 }
 
 impl Table {
     /// All tables; the order is a promise to the journals on disk.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Meta,
         Self::Entries,
         Self::Dots,
@@ -64,6 +67,7 @@ impl Table {
         Self::Vector,
         Self::Past,
         Self::Expiries,
+        Self::History,
     ];
 
     const fn index_u8(self) -> u8 {
@@ -75,6 +79,7 @@ impl Table {
             Self::Vector => 4,
             Self::Past => 5,
             Self::Expiries => 6,
+            Self::History => 7,
         }
     }
 

@@ -17,6 +17,7 @@
 //! | feed | row u64 | of each position from 32·row on: the key of `entries` whose last change this is |
 //! | past | position u64 | once a later change took its place: length of the key u16, the key, and the old record as in `entries` |
 //! | expiries | u64, key of `entries` | nothing: the document expires at so many milliseconds since 1970, which watchers have not been told |
+//! | history | see `history.rs` | older versions of documents, where they are asked for |
 //! | vector | origin 24 | pairs of u64, first and last of each range of sequence numbers |
 //!
 //! An entry is the clock u64, origin 24 and seq u64 of its greatest version, its feed
@@ -34,7 +35,7 @@
 //! Formats 1 (without a journal) and 2 have entries of kinds 0 and 1 only, a row for each
 //! dot (`dots`: origin 24, seq u64 → key) and one for each position of the feed (`feed`:
 //! position u64 → 0x00 and the key; or 0x01 and what `past` has now). Format 3 lacks
-//! `expiries`, and entries of kind 3. They become format 4 when they are opened. The journal's own bytes are drawn in `journal/segment.rs`.
+//! `expiries` and `history`, and entries of kind 3. They become format 4 when they are opened. The journal's own bytes are drawn in `journal/segment.rs`.
 //!
 //! An origin is its replica (16 bytes) and its epoch (u64). A change is kept in the
 //! feed by reference while it is the live one, so that a document that is written

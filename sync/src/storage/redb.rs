@@ -45,6 +45,7 @@ const fn definition(table: Table) -> Definition {
         Table::Vector => "vector",
         Table::Past => "past",
         Table::Expiries => "expiries",
+        Table::History => "history",
     })
 }
 
@@ -318,6 +319,7 @@ fn open_tables(database: &Database) -> Result<ReadTables, StoreError> {
         vector: open(Table::Vector)?,
         past: open(Table::Past)?,
         expiries: open(Table::Expiries)?,
+        history: open(Table::History)?,
     })
 }
 
@@ -380,6 +382,7 @@ fn write(
             vector: open(Table::Vector)?,
             past: open(Table::Past)?,
             expiries: open(Table::Expiries)?,
+            history: open(Table::History)?,
         };
         work(&mut tables)?
     };
@@ -401,6 +404,7 @@ struct Tables<T> {
     vector: T,
     past: T,
     expiries: T,
+    history: T,
 }
 
 impl<T> Tables<T> {
@@ -413,6 +417,7 @@ impl<T> Tables<T> {
             Table::Vector => &self.vector,
             Table::Past => &self.past,
             Table::Expiries => &self.expiries,
+            Table::History => &self.history,
         }
     }
 
@@ -425,6 +430,7 @@ impl<T> Tables<T> {
             Table::Vector => &mut self.vector,
             Table::Past => &mut self.past,
             Table::Expiries => &mut self.expiries,
+            Table::History => &mut self.history,
         }
     }
 }

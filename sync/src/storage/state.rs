@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 use super::chunks::{self, Chunk, row_of};
 use super::expiries;
 use super::feed_bounds::{self, FeedBounds};
+use super::history::{self, Keep};
 use super::records::{self, EntryRecord};
 use super::{Reader, StoreError, Table, Writer};
 use crate::model::document::{Document, Merged, Write};
@@ -237,6 +238,15 @@ impl Merging {
     }
 }
 
+/// When a change is stored, and what is kept of what was there before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Storing {
+    /// Milliseconds since 1970 by this node's clock.
+    pub now_ms: u64,
+    /// The older versions that the collection asks for.
+    pub keep: Keep,
+}
+
 /// What a write has come to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stored {
@@ -247,8 +257,8 @@ pub struct Stored {
     pub record: EntryRecord,
 }
 
-/// Stores what the write with this dot has made of its key, at `now_ms`: in the state, the
-/// dot index, the expiry index and the feed; and brings the header up to date (written
+/// Stores what the write with this dot has made of its key: in the state, the dot index,
+/// the expiry index, the history and the feed; and brings the header up to date (written
 /// later, by [`set_header`]). `None` if all of the write had been superseded.
 ///
 /// # Errors
@@ -258,7 +268,7 @@ pub fn store(
     header: &mut Header,
     key: &Key,
     dot: Dot,
-    now_ms: u64,
+    storing: Storing,
     merging: Merging,
 ) -> Result<Option<Stored>, StoreError> {
     let Merging {
@@ -272,9 +282,12 @@ pub fn store(
     let key = records::encode_key(key);
     let (mut ended, mut added) = (None, 0);
     if let Some(mut current) = before {
-        if current.expires_at().is_some_and(|at_ms| at_ms <= now_ms) {
+        if current
+            .expires_at()
+            .is_some_and(|at_ms| at_ms <= storing.now_ms)
+        {
             let head = header.feed.head;
-            current = expire(writer, header, &key, current)?;
+            current = expire(writer, header, &key, current, storing)?;
             ended = (header.feed.head > head).then(|| current.clone());
         }
         header.digest.subtract(Digest::of(&key, &current.document));
@@ -283,14 +296,14 @@ pub fn store(
             writer.change(Table::Dots, &row, &mut |row| chunks::remove(row, seq))?;
         }
         expiries::remove(writer, &key, &current)?;
-        added = retire(writer, header, &key, &current)?;
+        added = retire(writer, header, &key, &current, storing)?;
     }
     header.digest.add(Digest::of(&key, &document));
     let Dot { origin, seq } = dot;
     let row = records::encode_dots_row(origin, row_of(seq));
     writer.change(Table::Dots, &row, &mut |row| chunks::set(row, seq, &key))?;
     let record = EntryRecord {
-        expired: document.is_expired(now_ms),
+        expired: document.is_expired(storing.now_ms),
         document,
         position: header.feed.head + 1,
     };
@@ -309,6 +322,7 @@ pub(super) fn expire(
     header: &mut Header,
     key: &[u8],
     current: EntryRecord,
+    storing: Storing,
 ) -> Result<EntryRecord, StoreError> {
     expiries::remove(writer, key, &current)?;
     let mut record = EntryRecord {
@@ -319,20 +333,22 @@ pub(super) fn expire(
         writer.insert(Table::Entries, key, &records::encode_entry(&record))?;
     } else {
         record.position = header.feed.head + 1;
-        let added = retire(writer, header, key, &current)?;
+        let added = retire(writer, header, key, &current, storing)?;
         put_at_head(writer, header, key, &record, added)?;
     }
     Ok(record)
 }
 
-/// Keeps a record for those who read the feed, as another one takes its place: how many
-/// bytes that takes.
+/// Keeps a record for those who read the feed, and where it is asked for in the history, as
+/// another one takes its place: how many bytes it takes in the feed.
 fn retire(
     writer: &mut dyn Writer,
     header: &mut Header,
     key: &[u8],
     current: &EntryRecord,
+    storing: Storing,
 ) -> Result<usize, StoreError> {
+    history::keep(writer, key, current, storing.keep, storing.now_ms)?;
     let position = current.position;
     if position <= header.feed.floor {
         return Ok(0);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::document::{Part, PartWrite, Write};
 use crate::model::{Collection, Dot, Epoch, Key, Origin, ReplicaId, Timestamp, Version};
-use crate::storage::state::{Digest, Merging, feed_after, feed_ends, store};
+use crate::storage::state::{Digest, Merging, Storing, feed_after, feed_ends, store};
 use crate::storage::{MemoryStorage, read};
 
 const ORIGIN: Origin = Origin {
@@ -55,7 +55,7 @@ impl Feed {
         let header = &mut self.header;
         let written = self.storage.write(&mut |writer| {
             let merging = Merging::of(crate::storage::state::entry(writer, &key)?, &write);
-            store(writer, header, &key, dot, 0, merging)?.unwrap();
+            store(writer, header, &key, dot, Storing::default(), merging)?.unwrap();
             crate::storage::state::set_header(writer, header)?;
             Ok(Finish::Commit)
         });

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::model::document::{Part, PartWrite, Write};
 use crate::model::{Collection, Dot, Epoch, Key, Origin, ReplicaId, Timestamp, Version};
-use crate::storage::state::{self, Header};
+use crate::storage::state::{self, Header, Storing};
 
 const CACHE: usize = 4 * 1024 * 1024;
 
@@ -36,7 +36,14 @@ fn put(storage: &RedbStorage, seq: u64, name: &str, value: &str) {
             });
             let current = state::entry(writer, &key)?;
             let merging = state::Merging::of(current, &write);
-            state::store(writer, &mut header, &key, version.dot, 0, merging)?;
+            state::store(
+                writer,
+                &mut header,
+                &key,
+                version.dot,
+                Storing::default(),
+                merging,
+            )?;
             state::set_header(writer, &header)?;
             Ok(Finish::Commit)
         })
@@ -182,11 +189,9 @@ fn a_store_of_format_3_gets_what_it_lacks_and_keeps_the_rest() {
     let storage = RedbStorage::open(directory.path(), CACHE).unwrap();
     put(&storage, 1, "a", "{}");
     let transaction = storage.database().unwrap().begin_write().unwrap();
-    assert!(
-        transaction
-            .delete_table(definition(Table::Expiries))
-            .unwrap()
-    );
+    for table in [Table::Expiries, Table::History] {
+        assert!(transaction.delete_table(definition(table)).unwrap());
+    }
     transaction
         .open_table(definition(Table::Meta))
         .unwrap()
