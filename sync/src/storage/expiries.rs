@@ -119,8 +119,9 @@ pub fn due(
     Ok(all)
 }
 
-/// Lets a document expire whose moment has come: what is there to be told of it, if readers
-/// see something else now.
+/// Lets a document expire whose moment has come: what there is to be told of it, if readers
+/// see something else now. A row whose document is gone, or does not expire then, is only
+/// removed: it says nothing, and must not stand in the way of those behind it.
 ///
 /// # Errors
 /// [`StoreError`]; the transaction is lost then.
@@ -130,16 +131,15 @@ pub fn expire(
     due: &Due,
     storing: Storing,
 ) -> Result<Option<EntryRecord>, StoreError> {
-    let damaged = StoreError::Damaged {
-        table: Table::Expiries,
-        detail: "a row names a document that does not expire then",
-    };
     let record = writer.get(Table::Entries, &due.key)?;
     let record = record.map(|record| records::decode_entry(&record));
     let record = record.transpose()?;
-    let record = record.filter(|record| record.expires_at() == Some(due.at_ms));
+    let Some(record) = record.filter(|record| record.expires_at() == Some(due.at_ms)) else {
+        writer.remove(Table::Expiries, &row(due.at_ms, &due.key))?;
+        return Ok(None);
+    };
     let head = header.feed.head;
-    let record = state::expire(writer, header, &due.key, record.ok_or(damaged)?, storing)?;
+    let record = state::expire(writer, header, &due.key, record, storing)?;
     Ok((header.feed.head > head).then_some(record))
 }
 

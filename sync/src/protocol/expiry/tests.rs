@@ -335,3 +335,22 @@ fn a_store_without_an_index_gets_one_when_it_is_opened() {
     bench.pass(6_000);
     assert_eq!(bench.told(), ["u1 expired", "u3 expired"]);
 }
+
+#[test]
+fn a_row_without_its_document_holds_up_nothing() {
+    let mut bench = Bench::new(1);
+    bench.put("u1", "1", Some(1_000));
+    bench.put("u2", "2", Some(2_000));
+    bench.told();
+    let first_row = [&1_000_500_u64.to_be_bytes()[..], b"users\0nobody"].concat();
+    let stray = |writer: &mut dyn Writer| {
+        writer.insert(Table::Expiries, &first_row, &[])?;
+        Ok(Finish::Commit)
+    };
+    bench.storage.write(&mut { stray }).unwrap();
+    bench.restart();
+    bench.pass(3_000);
+    assert_eq!(bench.told(), ["u1 expired", "u2 expired"]);
+    let left = read(&bench.storage, |reader| expiries::first(reader, 0));
+    assert_eq!(left.unwrap(), None);
+}
