@@ -13,6 +13,7 @@ mod events;
 mod explain;
 mod failover;
 mod footprint;
+mod history;
 mod ipv6;
 mod keys;
 mod lag;

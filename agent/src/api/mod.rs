@@ -13,6 +13,7 @@ mod events;
 mod extract;
 mod findings;
 mod guard;
+mod history;
 mod keys;
 mod members;
 mod operations;
@@ -150,6 +151,7 @@ fn routes(api: Api) -> Router {
                 .patch(data::patch)
                 .delete(data::delete),
         )
+        .route("/v1/data/{collection}/{key}/history", get(history::list))
         .route("/v1/events", get(events::events))
         .route("/v1/watch", get(watch::watch))
         .route("/v1/sync/peers", get(sync::peers))

@@ -43,12 +43,29 @@ struct Change<'a> {
     collection: &'a str,
     key: &'a str,
     version: String,
-    op: &'static str,
-    /// `expired`: the document has ended by itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+    #[serde(flatten)]
+    told: Told,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Box<RawValue>>,
+}
+
+/// What became of a document.
+#[derive(Serialize)]
+pub(super) struct Told {
+    op: &'static str,
+    /// `expired`: it has ended by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl Told {
+    pub(super) fn of(item: &FeedItem) -> Self {
+        let gone = item.change.entry.is_tombstone();
+        Self {
+            op: if gone { "delete" } else { "put" },
+            reason: (gone && item.expired).then_some("expired"),
+        }
+    }
 }
 
 /// Answers with the changes after `from` (or `Last-Event-ID`), or from now on.
@@ -134,13 +151,11 @@ fn events_of(seen: &[Arc<Seen>], cursor: Cursor) -> Bytes {
 
 fn event(item: &FeedItem, cursor: Cursor) -> Bytes {
     let basic_sync::model::Change { key, entry } = &item.change;
-    let gone = entry.is_tombstone();
     let change = Change {
         collection: key.collection().as_str(),
         key: key.name(),
         version: entry.revision.to_string(),
-        op: if gone { "delete" } else { "put" },
-        reason: (gone && item.expired).then_some("expired"),
+        told: Told::of(item),
         value: entry.value.as_deref().and_then(data::raw),
     };
     let id = Cursor {

@@ -233,6 +233,8 @@ impl Reader {
             merge: self.required(&schema::COLLECTION_MERGE),
             document_max: self.required(&schema::COLLECTION_DOCUMENT_MAX),
             ttl: self.optional(&schema::COLLECTION_TTL),
+            history: self.required(&schema::COLLECTION_HISTORY),
+            history_age: self.optional(&schema::COLLECTION_HISTORY_AGE),
         }
     }
 

@@ -222,4 +222,8 @@ pub struct CollectionSettings {
     pub document_max: ByteSize,
     /// How long a document lives after a put that does not say so itself; without it, until it is deleted.
     pub ttl: Option<Duration>,
+    /// Older versions of a document that each node keeps of those that it went through.
+    pub history: u16,
+    /// How long it keeps them; without it, until later ones take their place.
+    pub history_age: Option<Duration>,
 }

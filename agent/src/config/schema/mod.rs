@@ -22,7 +22,8 @@ use crate::config::settings::{LogFormat, Strategy};
 use crate::config::value::{Raw, Setting, ValueError};
 
 pub(super) use collection::{
-    COLLECTION_DOCUMENT_MAX, COLLECTION_KEYS, COLLECTION_MERGE, COLLECTION_TTL, COLLECTIONS,
+    COLLECTION_DOCUMENT_MAX, COLLECTION_HISTORY, COLLECTION_HISTORY_AGE, COLLECTION_KEYS,
+    COLLECTION_MERGE, COLLECTION_TTL, COLLECTIONS,
 };
 
 /// One key whose values are of type `T`.
