@@ -251,7 +251,7 @@ async fn who_does_not_read_costs_little_and_is_cut_off_and_the_feed_stays_bounde
         slow.push(opened.unwrap_or_else(|status| panic!("{status}")));
     }
     let before = usage(&node);
-    let document = Bytes::from(format!("\"{}\"", "x".repeat((MIB - 64) as usize)));
+    let document = Bytes::from(format!("\"{}\"", "x".repeat((1 << 20) - 64)));
     let began = Instant::now();
     for _ in 0..WRITES {
         let request = Request::put(cluster.api(1, "/v1/data/large/one"))

@@ -7,7 +7,7 @@
 //! that it is read as expired there; its writes, dots and digest stay as they are, so that
 //! nothing of this concerns other nodes.
 //!
-//! In: documents as they are stored ([`set`], [`remove`]), and the time. Out: whose moment
+//! In: documents as they are stored (`set`, `remove`), and the time. Out: whose moment
 //! has come ([`due`]), when the next comes ([`first`]). What can fail is the medium; and
 //! stores of older formats have no index: [`complete`] makes one when they are opened.
 //!

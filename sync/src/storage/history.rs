@@ -8,10 +8,10 @@
 //! a cost on the wire: histories take no part in replication, and nothing depends on them.
 //!
 //! Owns the table: of each key its older versions by their place in the feed, and a summary
-//! of them. In: a version that is superseded ([`keep`]), in the transaction of the change
+//! of them. In: a version that is superseded (`keep`), in the transaction of the change
 //! that does so. Out: the versions of a key ([`versions`]). Bounded, for each key, by number
 //! and age as its collection asks for ([`Keep`]), and by [`BYTES_MAX`]; what is beyond goes
-//! with the next change, the oldest first and at most [`REMOVED_MAX`] at once, and is not
+//! with the next change, the oldest first and at most `REMOVED_MAX` at once, and is not
 //! shown before. What was kept under a policy that has been taken away stays on the disk
 //! until the document changes under one again. What can fail is the medium.
 //!
