@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use rustix::process::Resource;
+use rustix::process::{Resource, Rlimit};
 
 /// Room on the file system that holds a directory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,40 @@ impl OpenFiles {
     pub const SOFT_MIN: u64 = 1024;
     /// A limit that carries some thousand clients, each of which takes two: its own connection and one to a server.
     pub const SOFT_AMPLE: u64 = 8192;
+
+    /// A process asks for no more than this: it is what some programs have room for in
+    /// tables of their own.
+    const RAISED_MAX: u64 = 1 << 20;
+
+    /// Raises the limit in force as far as the process may, so that thousands of watchers
+    /// and clients find room without anybody's doing; the limit after it. Programs that
+    /// this one starts inherit it.
+    ///
+    /// # Errors
+    /// What the operating system says; the limit stays what it was.
+    pub fn raise() -> io::Result<Self> {
+        let here = Self::of_this_process();
+        let raised = here.raised();
+        if raised.soft != here.soft {
+            let limit = Rlimit {
+                current: raised.soft,
+                maximum: raised.hard,
+            };
+            rustix::process::setrlimit(Resource::Nofile, limit)?;
+        }
+        Ok(raised)
+    }
+
+    /// What [`OpenFiles::raise`] makes of it.
+    pub fn raised(self) -> Self {
+        let most = self
+            .hard
+            .map_or(Self::RAISED_MAX, |hard| hard.min(Self::RAISED_MAX));
+        Self {
+            soft: self.soft.map(|soft| soft.max(most)),
+            ..self
+        }
+    }
 
     /// The limits of this process, and how much of them it uses.
     pub fn of_this_process() -> Self {
@@ -127,6 +161,21 @@ mod tests {
         assert!(files(Some(1000), Some(800)).is_nearly_exhausted());
         assert!(!files(None, Some(1_000_000)).is_nearly_exhausted());
         assert!(!files(Some(1000), None).is_nearly_exhausted());
+    }
+
+    #[test]
+    fn the_limit_is_raised_as_far_as_it_may_be_and_never_lowered() {
+        let raised = |soft, hard| {
+            let open = None;
+            OpenFiles { soft, hard, open }.raised().soft
+        };
+        assert_eq!(raised(Some(1024), Some(524_288)), Some(524_288));
+        assert_eq!(raised(Some(1024), Some(1 << 30)), Some(1 << 20));
+        assert_eq!(raised(Some(1024), None), Some(1 << 20));
+        assert_eq!(raised(Some(1 << 21), Some(1 << 30)), Some(1 << 21));
+        assert_eq!(raised(None, None), None);
+        let now = OpenFiles::raise().unwrap();
+        assert_eq!(OpenFiles::of_this_process().soft, now.soft);
     }
 
     #[test]

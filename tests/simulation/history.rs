@@ -1,11 +1,12 @@
 //! What clients did and saw, and what must be true of it.
 //!
 //! Invariants (their numbers as in the test plan): 1 an acknowledged write is never
-//! lost; 2 replicas converge, to what all writes together come to; 3 no deleted key comes
-//! back; 4 numbers of one origin only grow, as do its versions of one key, and a number is
-//! never given to two writes; 5 what one replica shows never goes back in time, and what is
-//! written there is newer than what was shown; and a watcher sees each change once, in order. Of dates: one that lies far ahead of its
-//! writer's clock continues the date of an earlier write of the same key.
+//! lost; 2 replicas converge, to what all writes together come to; 3 no deleted key comes back; 4 numbers of
+//! one origin only grow, as do its versions of one key, and a number is never given to two writes; 5 what one replica shows
+//! never goes back in time, and what is written there is newer than what was shown; and a
+//! watcher sees each change once, in order. Of dates: one that lies far ahead of its
+//! writer's clock continues the date of an earlier write of the same key. Of expiries: a
+//! watcher is told of each once, not before the replica's clock has come to it, and then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,11 +30,31 @@ pub(crate) struct History {
     /// Per replica and key the newest version that it has shown.
     shown: BTreeMap<(usize, Key), Version>,
     /// Per replica what a watcher has been told.
-    watched: BTreeMap<usize, (u64, BTreeMap<Key, Revision>)>,
+    watched: BTreeMap<usize, (u64, BTreeMap<Key, Told>)>,
+    /// How often a watcher was told that a document has expired.
+    pub(crate) expiries_told: u64,
     pub(crate) writes_acknowledged: u64,
     /// Nobody reads or watches: what goes wrong shows in the end only, in the data. What a
     /// reader was shown would tell of most harm first, whatever became of the data.
     pub(crate) unseen: bool,
+}
+
+/// What a watcher was told last of a key.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    revision: Revision,
+    /// There is a document.
+    there: bool,
+    /// It is seen as expired.
+    expired: bool,
+}
+
+/// What a replica's clock shows at the end, and the most that it ever showed, in
+/// milliseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    pub(crate) now_ms: u64,
+    pub(crate) latest_ms: u64,
 }
 
 impl History {
@@ -128,14 +149,22 @@ impl History {
                 "the feed of {replica} has a gap"
             );
             *position = item.position;
-            let revision = item.change.entry.revision;
-            let before = seen.insert(item.change.key.clone(), revision);
+            let told = Told {
+                revision: item.change.entry.revision,
+                there: item.change.entry.value.is_some(),
+                expired: item.expired,
+            };
+            let before = seen.insert(item.change.key.clone(), told);
+            let expires = before.is_some_and(|before| before.revision == told.revision);
             assert!(
-                before
-                    .is_none_or(|before| before != revision && before.version <= revision.version),
-                "the feed of {replica} goes back: {:?}",
+                before.is_none_or(|before| match expires {
+                    true => told.expired && !before.expired && before.there,
+                    false => before.revision.version <= told.revision.version,
+                }),
+                "the feed of {replica} goes back or repeats: {:?} after {before:?}",
                 item.change
             );
+            self.expiries_told += u64::from(expires);
         }
     }
 
@@ -154,7 +183,7 @@ impl History {
 
     /// All replicas are idle and connected: what they hold must be the same, and must be
     /// what all writes together come to.
-    pub(crate) fn check_end(&self, dumps: &[Vec<(Key, Document)>]) {
+    pub(crate) fn check_end(&self, dumps: &[Vec<(Key, Document)>], clocks: &[Clock]) {
         for dot in &self.acknowledged {
             assert!(
                 self.written.contains_key(dot),
@@ -172,7 +201,7 @@ impl History {
             self.check_kept(key, document, &held);
         }
         let first = &dumps[0];
-        for (replica, dump) in dumps.iter().enumerate() {
+        for ((replica, dump), clock) in dumps.iter().enumerate().zip(clocks) {
             assert!(
                 dump == first,
                 "invariant 2: {}",
@@ -185,7 +214,7 @@ impl History {
                     "invariant 2: {key:?} is not what its writes come to"
                 );
             }
-            self.check_watched(replica, dump);
+            self.check_watched(replica, dump, *clock);
         }
         assert_eq!(first.len(), expected.len(), "invariant 2: a key is missing");
     }
@@ -213,14 +242,17 @@ impl History {
     }
 
     /// A watcher of this replica was told of everything that it holds.
-    fn check_watched(&self, replica: usize, dump: &[(Key, Document)]) {
+    fn check_watched(&self, replica: usize, dump: &[(Key, Document)], clock: Clock) {
         if self.unseen {
             return;
         }
         let (_, seen) = self.watched.get(&replica).cloned().unwrap_or_default();
         for (key, document) in dump {
             let told = seen.get(key).copied();
-            assert_eq!(told, document.revision(), "{replica}: watch of {key:?}");
+            let revision = told.map(|told| told.revision);
+            assert_eq!(revision, document.revision(), "{replica}: watch of {key:?}");
+            let told = told.expect("a revision was told");
+            check_expiry(told, document, clock);
         }
     }
 }
@@ -234,6 +266,24 @@ fn check_deleted(key: &Key, expected: &Document, held: &[Option<&Document>]) {
         panic!(
             "invariant 3: the deleted key {key:?} is there on replica {replica}: {:?}",
             held[replica]
+        );
+    }
+}
+
+/// What a watcher was told last is what a reader sees.
+fn check_expiry(told: Told, document: &Document, clock: Clock) {
+    // A moment that has only just come may wait for the disk.
+    const SLACK_MS: u64 = 100;
+    let what = || format!("{told:?} was told of {document:?} at {clock:?}");
+    if told.there {
+        let now_ms = clock.now_ms - SLACK_MS;
+        assert!(!document.is_tombstone(now_ms), "too late: {}", what());
+    } else {
+        // Since then the clock may have been set back.
+        assert!(
+            document.is_tombstone(clock.latest_ms),
+            "too early: {}",
+            what()
         );
     }
 }

@@ -70,6 +70,7 @@ struct Sometimes {
     clock_steps: u64,
     dated_ahead: u64,
     dates_come: u64,
+    expired: u64,
 }
 
 impl Sometimes {
@@ -100,6 +101,7 @@ impl Sometimes {
         self.clock_steps += world.clock_steps;
         self.dated_ahead += dated_ahead;
         self.dates_come += dates_come;
+        self.expired += world.history.expiries_told;
     }
 
     fn check(&self) {
@@ -116,6 +118,7 @@ impl Sometimes {
             ("a clock went wrong or was set right", self.clock_steps),
             ("a write came with a date far ahead", self.dated_ahead),
             ("a date far ahead came", self.dates_come),
+            ("a watcher was told of an expiry", self.expired),
         ] {
             assert!(count > 0, "it never happened that {what}");
         }
@@ -336,4 +339,29 @@ fn a_write_that_asks_for_all_peers_is_answered_when_they_have_it() {
     world.heal();
     world.settle();
     world.check_end();
+}
+
+/// Each replica's watcher is told of the end of a document once, also where the replica was
+/// down when the moment came, or had not heard that the document was written again.
+#[test]
+fn an_expiry_is_told_once_on_each_replica_wherever_it_was_at_that_moment() {
+    let mut options = quiet(3);
+    options.ttl = 1.0;
+    let mut world = World::new(7, options);
+    world.run_until(Duration::from_secs(1));
+    for number in 0..20 {
+        world.write(0, vec![(key(number), document("short"))], AckTarget::Local);
+    }
+    world.run_until(Duration::from_secs(2));
+    world.crash(1);
+    world.isolate(&[2]);
+    world.write(2, vec![(key(3), document("again"))], AckTarget::Local);
+    world.run_until(Duration::from_secs(30));
+    world.start(1);
+    world.run_until(Duration::from_secs(31));
+    assert_eq!(world.history.expiries_told, 3 * 20);
+    world.heal();
+    world.settle();
+    world.check_end();
+    assert_eq!(world.history.expiries_told, 3 * 20);
 }

@@ -23,7 +23,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::harm::{Forgetful, Harm, claimed_early};
-use crate::history::History;
+use crate::history::{Clock, History};
 use crate::options::Options;
 
 /// Wall-clock time at which every run begins, in milliseconds since 1970.
@@ -74,6 +74,8 @@ struct Node {
     clock_offset: i64,
     /// What is added to it while the clock is wrong.
     clock_error: i64,
+    /// The most that its clock has shown, in milliseconds since 1970.
+    latest_ms: u64,
 }
 
 /// One run.
@@ -119,6 +121,7 @@ impl World {
                 next_tick: Duration::MAX,
                 clock_offset: random.random_range(0..=spread),
                 clock_error: 0,
+                latest_ms: 0,
             })
             .collect();
         let cut = vec![vec![false; options.replicas]; options.replicas];
@@ -199,7 +202,13 @@ impl World {
             .iter()
             .map(|node| read(&node.disk, state::dump).expect("memory does not fail"))
             .collect();
-        self.history.check_end(&dumps);
+        let clocks: Vec<Clock> = (0..self.nodes.len())
+            .map(|replica| Clock {
+                now_ms: self.time_of(replica).wall_ms,
+                latest_ms: self.nodes[replica].latest_ms,
+            })
+            .collect();
+        self.history.check_end(&dumps, &clocks);
         let status: Vec<_> = self
             .nodes
             .iter()
@@ -551,6 +560,7 @@ impl World {
         let fails =
             self.disks_fail || self.turmoil && self.random.random_bool(self.options.commit_failure);
         let node = &mut self.nodes[replica];
+        node.latest_ms = node.latest_ms.max(now.wall_ms);
         node.committing = false;
         let inputs = std::mem::take(&mut node.inbox);
         let Some(core) = &mut node.replica else {
@@ -642,7 +652,7 @@ impl World {
     fn watch(&mut self, replica: usize) {
         let after = self.history.watched_to(replica);
         let items = read(&self.nodes[replica].disk, |reader| {
-            state::feed_after(reader, after, usize::MAX, usize::MAX, 0)
+            state::feed_after(reader, after, usize::MAX, usize::MAX)
         });
         self.history
             .watch(replica, &items.expect("memory does not fail"));
@@ -728,6 +738,7 @@ fn add(a: Counters, b: Counters) -> Counters {
         pulls_refused: a.pulls_refused + b.pulls_refused,
         dated_ahead: a.dated_ahead + b.dated_ahead,
         dates_come: a.dates_come + b.dates_come,
+        expired: a.expired + b.expired,
         epochs_begun: a.epochs_begun + b.epochs_begun,
     }
 }

@@ -21,13 +21,14 @@ use tokio::time::timeout;
 
 use super::Api;
 use super::extract::{Named, Params};
+use super::history;
 use super::problem::Problem;
 use super::sessions::Session;
 use crate::records::{RESERVED_PREFIX, RecordError, System};
 
 /// Documents on one page of a list unless asked otherwise, and at most.
 const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1000;
+pub(super) const PAGE_MAX: usize = 1000;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request waits for other nodes unless asked otherwise, and at most: for what its session has seen, and a
@@ -54,10 +55,11 @@ pub(super) struct WriteQuery {
     ttl: Option<String>,
 }
 
-/// `?timeout=5s` of a read: how long it waits for what its session has seen.
+/// `?version=&timeout=5s` of a read: which version, and how long it waits for what its session has seen.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadQuery {
+    version: Option<String>,
     timeout: Option<String>,
 }
 
@@ -103,7 +105,10 @@ pub(super) async fn get(
     let key = key(&collection, &name)?;
     let limit = wait_limit(query.timeout.as_deref())?;
     let (mut session, _) = Session::enter(&api, &headers, limit).await?;
-    let answer = document(&api, &key, session.seen());
+    let answer = match &query.version {
+        Some(version) => history::one(&api, &key, version, session.seen()).await,
+        None => document(&api, &key, session.seen()),
+    };
     Ok(session.leave(&api, answer))
 }
 
@@ -162,18 +167,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     readable(&collection)?;
     let collection = Collection::new(&collection).map_err(invalid_name)?;
-    let limit = match &query.limit {
-        None => PAGE_DEFAULT,
-        Some(text) => {
-            let limit = text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=PAGE_MAX).contains(limit));
-            limit.ok_or_else(|| {
-                Problem::bad_request(format!("limit must be a number from 1 to {PAGE_MAX}"))
-            })?
-        }
-    };
+    let limit = page_limit(query.limit.as_deref())?;
     let patience = wait_limit(query.timeout.as_deref())?;
     let (mut session, _) = Session::enter(&api, &headers, patience).await?;
     let replica = api.replica.clone();
@@ -185,6 +179,17 @@ pub(super) async fn list(
     let page = page.map_err(|error| Problem::internal(&error))?;
     session.seen().merge(&page.seen);
     Ok(session.leave(&api, Ok(Json(Listing::of(page)).into_response())))
+}
+
+/// `limit` of a query.
+pub(super) fn page_limit(text: Option<&str>) -> Result<usize, Problem> {
+    let Some(text) = text else {
+        return Ok(PAGE_DEFAULT);
+    };
+    let limit = text.parse().ok();
+    let limit = limit.filter(|limit| (1..=PAGE_MAX).contains(limit));
+    limit
+        .ok_or_else(|| Problem::bad_request(format!("limit must be a number from 1 to {PAGE_MAX}")))
 }
 
 impl Listing {
@@ -375,7 +380,7 @@ fn invalid_name(error: InvalidName) -> Problem {
     Problem::bad_request(error.to_string())
 }
 
-fn not_found(key: &Key) -> Problem {
+pub(super) fn not_found(key: &Key) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         format!(
@@ -426,7 +431,7 @@ fn acks(text: Option<&str>) -> Result<AckTarget, Problem> {
     }
 }
 
-fn wait_limit(text: Option<&str>) -> Result<Duration, Problem> {
+pub(super) fn wait_limit(text: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = text else {
         return Ok(WAIT_DEFAULT);
     };
@@ -504,6 +509,6 @@ fn condition_failed(current: Option<Revision>) -> Problem {
     Problem::new(StatusCode::PRECONDITION_FAILED, detail)
 }
 
-fn etag(revision: &Revision) -> (HeaderName, String) {
+pub(super) fn etag(revision: &Revision) -> (HeaderName, String) {
     (header::ETAG, format!("\"{revision}\""))
 }

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::Api;
 use super::extract::Params;
 use super::problem::Problem;
+use super::room::{self, Door, Watching};
 use crate::config;
 use crate::events::{EventId, Filter, Journal, Kind, ReadError, Record};
 
@@ -61,6 +62,7 @@ pub(super) async fn events(
     State(api): State<Api>,
     Params(query): Params<EventsQuery>,
     headers: HeaderMap,
+    door: Door,
 ) -> Result<Response, Problem> {
     let filter = filter(&query, SystemTime::now())?;
     let limit = limit(query.limit.as_deref())?;
@@ -85,7 +87,8 @@ pub(super) async fn events(
         let cursor = from.unwrap_or(*journal.newest().borrow());
         journal.after(cursor, 1).await.map_err(refusal)?;
         let follower = Follower::new(journal.clone(), filter, cursor);
-        return Ok(Sse::new(follower.stream()).into_response());
+        let events = Sse::new(follower.stream(door.enter()?));
+        return Ok(room::last(events.into_response()));
     }
     let (events, next) = match from {
         None => journal.latest(&filter, limit).await.map_err(refusal)?,
@@ -210,11 +213,11 @@ impl Follower {
     }
 
     /// The first event carries only the cursor, so that a client that sees no event can resume all the same.
-    fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
+    fn stream(self, watching: Watching) -> impl Stream<Item = Result<Event, Infallible>> {
         let first = progress(self.cursor, "following");
-        let events = stream::unfold(self, |mut follower| async move {
+        let events = stream::unfold((self, watching), |(mut follower, watching)| async move {
             let event = follower.next().await?;
-            Some((Ok(event), follower))
+            Some((Ok(event), (follower, watching)))
         });
         futures_util::StreamExt::chain(stream::iter([Ok(first)]), events)
     }

@@ -14,11 +14,14 @@ mod events;
 mod extract;
 mod findings;
 mod guard;
+mod history;
 mod keys;
 mod members;
 mod operations;
+mod patience;
 mod problem;
 mod reachable;
+mod room;
 mod server;
 mod servers;
 mod sessions;
@@ -104,12 +107,23 @@ pub fn transfers() -> Arc<Semaphore> {
 
 /// The state of the API. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Api(Arc<Parts>);
+pub struct Api(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    parts: Parts,
+    watches: room::Watches,
+}
 
 impl Api {
     /// Around the parts of a running agent.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let watches = room::Watches::new(parts.config.api.watches_max.into());
+        Self(Arc::new(Shared { parts, watches }))
+    }
+
+    fn watches(&self) -> &room::Watches {
+        &self.0.watches
     }
 }
 
@@ -117,7 +131,7 @@ impl std::ops::Deref for Api {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }
 
@@ -153,6 +167,7 @@ fn routes(api: Api) -> Router {
                 .patch(data::patch)
                 .delete(data::delete),
         )
+        .route("/v1/data/{collection}/{key}/history", get(history::list))
         .route("/v1/events", get(events::events))
         .route("/v1/watch", get(watch::watch))
         .route("/v1/backup", get(backup::backup))

@@ -1,8 +1,8 @@
-//! Serves the API's connections, within bounds: so many at once, so long for a request
-//! head, so long to end when the agent stops.
+//! Serves the API's connections, within bounds: so many at once (`room.rs`), so long for a
+//! request head, so long without taking an answer (`patience.rs`), so long to end when the
+//! agent stops.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,15 +13,20 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-/// Connections at once; newcomers wait in the kernel's queue. Watches count.
-const CONNECTIONS_MAX: usize = 4096;
+use super::patience::{Impatient, PATIENCE};
+use super::room::{Place, Places};
+
 /// How long a request's head may take, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How large a request's head may be, and how much of an answer, besides the piece that is
+/// under way, may wait for a client that is slow to take it: what ten thousand of them cost
+/// is this many times that.
+const BUFFER_MAX: usize = 64 * 1024;
 /// How long answers under way may take when the agent stops; watches are cut off then.
 const CLOSE_MAX: Duration = Duration::from_millis(500);
 /// Pause after accepting has failed, mostly for lack of file descriptors.
@@ -37,23 +42,19 @@ pub(super) async fn serve(
     routes: Router,
     mut closed: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::new();
     let mut connections = JoinSet::new();
     loop {
         let accepting = async {
-            // Never closed.
-            let permit = room.clone().acquire_owned().await;
-            (listener.accept().await, permit)
+            let place = places.next().await;
+            (listener.accept().await, place)
         };
         tokio::select! {
-            (accepted, permit) = accepting => match accepted {
+            (accepted, place) = accepting => match accepted {
                 Ok((stream, client)) => {
                     let client = ClientAddress(client);
-                    let serving = serve_one(stream, client, routes.clone(), closed.clone());
-                    connections.spawn(async move {
-                        serving.await;
-                        drop(permit);
-                    });
+                    let routes = routes.clone();
+                    connections.spawn(serve_one(stream, client, place, routes, closed.clone()));
                 }
                 Err(error) => {
                     warn!(%error, "the API could not accept a connection");
@@ -74,6 +75,7 @@ pub(super) async fn serve(
 async fn serve_one(
     stream: TcpStream,
     client: ClientAddress,
+    place: Place,
     routes: Router,
     mut closed: watch::Receiver<bool>,
 ) {
@@ -82,12 +84,14 @@ async fn serve_one(
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client);
+        request.extensions_mut().insert(place.clone());
         routes.call(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .max_buf_size(BUFFER_MAX)
+        .serve_connection(TokioIo::new(Impatient::new(stream, PATIENCE)), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,

@@ -109,6 +109,8 @@ struct Stats {
     statistics: Statistics,
     /// How many tasks there are now.
     tasks: Counts,
+    /// Watches that are open, of documents and of events.
+    watches: usize,
 }
 
 /// A watch can resume after any change from the floor to the head.
@@ -116,6 +118,8 @@ struct Stats {
 struct Feed {
     floor: u64,
     head: u64,
+    /// Bytes that it keeps of documents which were superseded since.
+    past_bytes: u64,
 }
 
 /// [`Counters`], in words that stay.
@@ -134,6 +138,8 @@ struct CountersView {
     dated_ahead: u64,
     /// Of those, changes whose dates have come.
     dates_come: u64,
+    /// Documents of whose expiry watchers of this node were told.
+    expired: u64,
     epochs_begun: u64,
 }
 
@@ -165,6 +171,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Response {
         written: status.written,
         feed: Feed {
             floor: status.feed.floor,
+            past_bytes: status.feed.past_bytes,
             head: status.feed.head,
         },
         counters: status.counters.into(),
@@ -179,6 +186,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Response {
         peers_ahead: count(|peer| peer.behind > 0),
         statistics: api.sync_tasks.statistics(),
         tasks: api.sync_tasks.counts(),
+        watches: api.watches().count(),
     })
     .into_response()
 }
@@ -296,6 +304,7 @@ impl From<Counters> for CountersView {
             pulls_refused,
             dated_ahead,
             dates_come,
+            expired,
             epochs_begun,
         } = counters;
         Self {
@@ -310,6 +319,7 @@ impl From<Counters> for CountersView {
             pulls_refused,
             dated_ahead,
             dates_come,
+            expired,
             epochs_begun,
         }
     }

@@ -22,6 +22,7 @@ use super::Api;
 use super::data;
 use super::extract::Params;
 use super::problem::Problem;
+use super::room::{self, Door, Watching};
 
 /// How often a watch without changes says that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -42,9 +43,29 @@ struct Change<'a> {
     collection: &'a str,
     key: &'a str,
     version: String,
-    op: &'static str,
+    #[serde(flatten)]
+    told: Told,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Box<RawValue>>,
+}
+
+/// What became of a document.
+#[derive(Serialize)]
+pub(super) struct Told {
+    op: &'static str,
+    /// `expired`: it has ended by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl Told {
+    pub(super) fn of(item: &FeedItem) -> Self {
+        let gone = item.change.entry.is_tombstone();
+        Self {
+            op: if gone { "delete" } else { "put" },
+            reason: (gone && item.expired).then_some("expired"),
+        }
+    }
 }
 
 /// Answers with the changes after `from` (or `Last-Event-ID`), or from now on.
@@ -52,6 +73,7 @@ pub(super) async fn watch(
     State(api): State<Api>,
     Params(query): Params<WatchQuery>,
     headers: HeaderMap,
+    door: Door,
 ) -> Result<Response, Problem> {
     let collection = query.collection.as_deref().filter(|name| !name.is_empty());
     collection.map_or(Ok(()), data::readable)?;
@@ -83,26 +105,28 @@ pub(super) async fn watch(
                 }
                 WatchError::Store(_) => Problem::internal(&error),
             })?;
+    let watching = door.enter()?;
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),
     ];
-    Ok((headers, Body::from_stream(events(watch))).into_response())
+    let body = Body::from_stream(events(watch, watching));
+    Ok(room::last((headers, body).into_response()))
 }
 
 /// The first event carries only the cursor, so that a client that sees no change can
 /// resume all the same. When the watch cannot go on, the stream ends; the client comes
 /// back with its cursor and learns why.
-fn events(watch: Watch) -> impl Stream<Item = Result<Bytes, Infallible>> {
+fn events(watch: Watch, watching: Watching) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let first = format!(": watching\nid: {}\n\n", watch.cursor());
-    let changes = stream::unfold(watch, |mut watch| async move {
+    let changes = stream::unfold((watch, watching), |(mut watch, watching)| async move {
         let sent = match timeout(KEEP_ALIVE, watch.next_ready()).await {
             // What came meanwhile leaves in one piece.
             Ok(seen) => events_of(&seen.ok()?, watch.cursor()),
             // A client that comes back need not go through what did not concern it.
             Err(_) => Bytes::from(format!(":\nid: {}\n\n", watch.cursor())),
         };
-        Some((Ok(sent), watch))
+        Some((Ok(sent), (watch, watching)))
     });
     stream::iter([Ok(Bytes::from(first))]).chain(changes)
 }
@@ -131,11 +155,7 @@ fn event(item: &FeedItem, cursor: Cursor) -> Bytes {
         collection: key.collection().as_str(),
         key: key.name(),
         version: entry.revision.to_string(),
-        op: if entry.is_tombstone() {
-            "delete"
-        } else {
-            "put"
-        },
+        told: Told::of(item),
         value: entry.value.as_deref().and_then(data::raw),
     };
     let id = Cursor {

@@ -1,4 +1,4 @@
-//! `data get|put|patch|delete|list|watch|batch`: the documents that are replicated to every node.
+//! `data get|put|patch|delete|list|watch|batch|history`: the documents that are replicated to every node.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,6 +14,7 @@ use super::CliError;
 use super::batch::Batch;
 use super::client::{Answer, Client, DataPage, Target, WriteReceipt};
 use super::flags::{ClientArgs, FormatArgs};
+use super::history::History;
 use super::output::Output;
 use super::table::{Cell, Table};
 use super::watch::Watch;
@@ -52,11 +53,15 @@ enum Action {
     List(List),
     /// Print changes as they come.
     Watch(Watch),
+    /// List the versions of a document that a node has kept, the newest first, or print one of them.
+    ///
+    /// Collections ask for it by `history = N`; each node keeps the versions that it went through itself.
+    History(History),
 }
 
 /// A document's place.
 #[derive(Debug, Args)]
-struct Place {
+pub(super) struct Place {
     /// The collection, such as users.
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     collection: String,
@@ -189,6 +194,7 @@ impl Data {
             Action::Batch(batch) => &batch.client,
             Action::List(list) => &list.client,
             Action::Watch(watch) => &watch.client,
+            Action::History(history) => &history.client,
         }
     }
 
@@ -219,12 +225,13 @@ impl Data {
             Action::Batch(batch) => batch.execute(client, output).await,
             Action::List(list) => list.execute(client, output).await,
             Action::Watch(watch) => watch.execute(client, output).await,
+            Action::History(history) => history.execute(client, output).await,
         }
     }
 }
 
 impl Place {
-    fn target(&self) -> Target {
+    pub(super) fn target(&self) -> Target {
         Target::new("/v1/data")
             .segment(&self.collection)
             .segment(&self.key)
@@ -354,7 +361,7 @@ fn read_capped(source: impl Read, place: String) -> Result<Vec<u8>, DocumentErro
     }
 }
 
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     let mut chars = text.chars();
     let mut excerpt: String = chars.by_ref().take(EXCERPT_CHARS).collect();
     if chars.next().is_some() {

@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod flags;
 mod follow;
+mod history;
 mod init;
 mod join;
 mod keys;

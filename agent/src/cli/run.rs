@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config::{Config, Environment, Loaded, PeerSecret};
+use crate::host::OpenFiles;
 use crate::telemetry;
 
 use super::CliError;
@@ -36,6 +37,9 @@ impl Run {
         if let Some(file) = loaded.peer_secret.overridden() {
             let file = file.display();
             tracing::warn!(%file, "BASIC_AGENT_PEER_SECRET differs from the secret in the file and goes before it");
+        }
+        if let Err(error) = OpenFiles::raise() {
+            tracing::warn!(%error, "the limit of open files could not be raised");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("basic-agent")

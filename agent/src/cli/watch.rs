@@ -71,10 +71,13 @@ fn describe(change: &Change, output: &Output) -> String {
         .as_ref()
         .map(|value| format!(" {value}"))
         .unwrap_or_default();
+    let reason = change.reason.as_ref();
+    let reason = reason.map(|reason| format!(" ({reason})"));
     format!(
-        "{op} {} {}{}\n",
+        "{op} {} {}{}{}\n",
         Printable::plain(&place),
         Printable::plain(version),
-        Printable::plain(&value)
+        Printable::plain(&value),
+        Printable::plain(&reason.unwrap_or_default())
     )
 }

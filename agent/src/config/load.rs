@@ -185,6 +185,7 @@ impl Reader {
             },
             api: ApiConfig {
                 listen: self.required(&schema::API_LISTEN),
+                watches_max: self.required(&schema::API_WATCHES_MAX),
             },
             proxy: ProxyConfig {
                 listen: self.required(&schema::PROXY_LISTEN),
@@ -239,6 +240,8 @@ impl Reader {
             merge: self.required(&schema::COLLECTION_MERGE),
             document_max: self.required(&schema::COLLECTION_DOCUMENT_MAX),
             ttl: self.optional(&schema::COLLECTION_TTL),
+            history: self.required(&schema::COLLECTION_HISTORY),
+            history_age: self.optional(&schema::COLLECTION_HISTORY_AGE),
         }
     }
 

@@ -137,6 +137,8 @@ impl AppConfig {
 pub struct ApiConfig {
     /// TCP address.
     pub listen: SocketAddr,
+    /// Watches at once.
+    pub watches_max: u16,
 }
 
 /// The agent's proxy for clients.
@@ -237,4 +239,8 @@ pub struct CollectionSettings {
     pub document_max: ByteSize,
     /// How long a document lives after a put that does not say so itself; without it, until it is deleted.
     pub ttl: Option<Duration>,
+    /// Older versions of a document that each node keeps of those that it went through.
+    pub history: u16,
+    /// How long it keeps them; without it, until later ones take their place.
+    pub history_age: Option<Duration>,
 }

@@ -18,7 +18,10 @@ pub(super) fn examine(subject: &Subject) -> Check {
             };
             judge(told).seen("as the running agent says")
         }
-        _ => judge(OpenFiles { open: None, ..here }).seen("as a process started from here has it"),
+        _ => {
+            let raised = OpenFiles { open: None, ..here }.raised();
+            judge(raised).seen("as an agent started from here raises it")
+        }
     }
 }
 

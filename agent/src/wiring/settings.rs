@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use basic_balancer::probe::ProbeConfig;
 use basic_membership::{Identity, Metadata};
 use basic_sync::protocol::Policy;
+use basic_sync::storage::history::Keep;
 use http::uri::PathAndQuery;
 
 use super::{clock, health};
@@ -68,6 +69,10 @@ fn policy(settings: &CollectionSettings) -> Policy {
         merge: settings.merge,
         document_bytes_max: bytes(settings.document_max),
         ttl: settings.ttl,
+        history: Keep {
+            versions: settings.history.into(),
+            age: settings.history_age,
+        },
     }
 }
 

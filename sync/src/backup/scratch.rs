@@ -7,8 +7,10 @@ use thiserror::Error;
 
 use crate::model::{Collection, Delta, Epoch, Key, Origin, ReplicaId, Timestamp};
 use crate::storage::records;
-use crate::storage::state::{self, Digest, FeedEnds, Header, Merging, Page};
-use crate::storage::{self, Finish, JournaledStorage, OpenError, Storage, StoreError, Table};
+use crate::storage::state::{self, Digest, FeedEnds, Header, Merging, Page, Storing};
+use crate::storage::{
+    self, FeedBounds, Finish, JournaledStorage, OpenError, Storage, StoreError, Table,
+};
 
 /// Page cache of the store.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
@@ -44,6 +46,7 @@ impl Scratch {
             },
             clock: Timestamp(0),
             feed: FeedEnds::default(),
+            bounds: FeedBounds::default(),
             digest: Digest::default(),
         };
         Ok(Self { storage, header })
@@ -58,7 +61,14 @@ impl Scratch {
         self.storage.write(&mut |writer| {
             for Delta { key, write } in writes {
                 let merging = Merging::of(state::entry(writer, key)?, write);
-                state::store(writer, header, key, write.version.dot, merging)?;
+                state::store(
+                    writer,
+                    header,
+                    key,
+                    write.version.dot,
+                    Storing::default(),
+                    merging,
+                )?;
             }
             state::set_header(writer, header)?;
             Ok(Finish::Commit)

@@ -207,8 +207,7 @@ impl Driver {
                     if disk.works() {
                         info!("the store works again; writes are accepted");
                     }
-                    let head = self.replica.feed().head;
-                    self.hub.0.tell(changes, head, now.wall_ms);
+                    self.hub.0.tell(changes, self.replica.feed().head);
                 }
                 self.tell_reached();
                 for output in outputs {

@@ -24,8 +24,10 @@ use super::{Connector, Stream, wall_ms};
 use crate::backup::{About, Backup, BackupFailed};
 use crate::model::{Collection, Delta, Entry, Frontier, Key, PeerId, ReplicaId, VersionVector};
 use crate::protocol::{
-    AckTarget, Config, Now, Operation, Replica, Status, TakenIn, WriteReceipt, WriteRefused,
+    AckTarget, Config, Now, Operation, Policies, Replica, Status, TakenIn, WriteReceipt,
+    WriteRefused,
 };
+use crate::storage::history::{self, Keep, Kept};
 use crate::storage::state::{self, Page};
 use crate::storage::{self, Storage, StoreError};
 
@@ -140,6 +142,7 @@ pub fn start(
         wall_ms: wall_ms(),
         elapsed: began.elapsed(),
     };
+    let policies = Arc::new(options.protocol.policies.clone());
     let replica = Replica::open(&*storage, options.protocol, identity, now, seed)?;
 
     let (commands, commands_taken) = mpsc::channel(options.commands_max);
@@ -202,6 +205,7 @@ pub fn start(
         status: status_seen,
         hub,
         reached: reached_seen,
+        policies,
         began,
         disk,
         sealed: Arc::new(AtomicBool::new(false)),
@@ -225,6 +229,8 @@ pub struct Handle {
     hub: Arc<Hub>,
     /// What is here without a gap.
     reached: watch::Receiver<Frontier>,
+    /// How the documents of each collection are kept.
+    policies: Arc<Policies>,
     /// From when on the replica counts its time.
     began: Instant,
     disk: Arc<Disk>,
@@ -379,6 +385,23 @@ impl Handle {
             record.document.note_writes(seen);
             Entry::of(&record.document, wall_ms())
         }))
+    }
+
+    /// Which older versions of a collection's documents this node keeps.
+    pub fn keeps(&self, collection: &Collection) -> Keep {
+        self.policies.of(collection).history
+    }
+
+    /// The versions of a document that this node went through and has kept, the newest
+    /// first; none if it was never written.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn history(&self, key: &Key) -> Result<Vec<Kept>, ReadError> {
+        let keep = self.keeps(key.collection());
+        Ok(storage::read(&*self.storage, |reader| {
+            history::versions(reader, key, keep, wall_ms())
+        })?)
     }
 
     /// A page of a collection's documents, in order of their keys.

@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::model::document::Document;
-use crate::model::{Change, Collection, Entry, Key};
+use crate::model::{Collection, Key};
+use crate::storage::records::EntryRecord;
 use crate::storage::state::FeedItem;
 
 /// Changes that wait for a live watcher at most, ...
@@ -114,14 +114,11 @@ impl Hub {
         Arc::new(Self { state })
     }
 
-    /// Tells of changes that have been committed, the last of them at `head`, as a reader
-    /// sees them at `now_ms`.
-    pub(super) fn tell(&self, changes: Vec<(Key, Document)>, head: u64, now_ms: u64) {
-        let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
-        let positions = head.saturating_sub(count) + 1..;
+    /// Tells of changes that have been committed, the last of them at `head`.
+    pub(super) fn tell(&self, changes: Vec<(Key, EntryRecord)>, head: u64) {
         let mut state = lock(&self.state);
-        for ((key, document), position) in changes.into_iter().zip(positions) {
-            state.tell(key, &document, position, now_ms);
+        for (key, record) in changes {
+            state.tell(key, &record);
         }
         state.head = head;
     }
@@ -170,21 +167,16 @@ impl Hub {
 }
 
 impl State {
-    fn tell(&self, key: Key, document: &Document, position: u64, now_ms: u64) {
+    fn tell(&self, key: Key, record: &EntryRecord) {
         let mut concerned = self.concerned(&key).peekable();
         // What nobody watches need not be made readable.
         if concerned.peek().is_none() {
             return;
         }
-        let Some(entry) = Entry::of(document, now_ms) else {
-            return;
-        };
-        let change = Change {
-            key: key.clone(),
-            entry,
-        };
-        let seen = Seen::new(FeedItem { position, change });
-        concerned.for_each(|mailbox| mailbox.put(&seen));
+        if let Some(item) = FeedItem::of(key.clone(), record) {
+            let seen = Seen::new(item);
+            concerned.for_each(|mailbox| mailbox.put(&seen));
+        }
     }
 
     /// The mailboxes of those whom changes of a key concern.
@@ -301,10 +293,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::model::document::Document;
     use crate::model::{Dot, Epoch, Origin, ReplicaId, Timestamp, Version};
 
-    fn change(collection: &str, name: &str, bytes: usize) -> (Key, Document) {
+    fn change(collection: &str, name: &str, bytes: usize, position: u64) -> (Key, EntryRecord) {
         let origin = Origin {
             replica: ReplicaId([1; 16]),
             epoch: Epoch(1),
@@ -315,7 +310,12 @@ mod tests {
         };
         let key = Key::new(Collection::new(collection).unwrap(), name).unwrap();
         let document = Document::of_root(version, Some(Bytes::from(vec![b'1'; bytes])));
-        (key, document)
+        let record = EntryRecord {
+            document,
+            position,
+            expired: false,
+        };
+        (key, record)
     }
 
     fn filter(collection: Option<&str>, prefix: &str) -> Filter {
@@ -343,14 +343,12 @@ mod tests {
         let one = watching(Some("users"), "u1");
         let anywhere = watching(None, "梁");
         hub.tell(
-            vec![change("users", "u1", 1), change("users", "u2", 1)],
+            vec![change("users", "u1", 1, 11), change("users", "u2", 1, 12)],
             12,
-            0,
         );
         hub.tell(
-            vec![change("jobs", "u1", 1), change("jobs", "梁鑫", 1)],
+            vec![change("jobs", "u1", 1, 13), change("jobs", "梁鑫", 1, 14)],
             14,
-            0,
         );
         assert_eq!(positions(&all), [11, 12, 13, 14]);
         assert_eq!(positions(&users), [11, 12]);
@@ -370,10 +368,10 @@ mod tests {
     fn a_watcher_that_is_too_slow_is_told_where_it_stands() {
         let hub = Hub::new(0);
         let slow = hub.subscribe_at(0, &filter(None, "")).unwrap();
-        let large = change("users", "u1", MAILBOX_BYTES_MAX * 2);
-        hub.tell(vec![large], 1, 0);
-        hub.tell(vec![change("users", "u1", 1)], 2, 0);
-        hub.tell(vec![change("users", "u1", 1)], 3, 0);
+        let large = change("users", "u1", MAILBOX_BYTES_MAX * 2, 1);
+        hub.tell(vec![large], 1);
+        hub.tell(vec![change("users", "u1", 1, 2)], 2);
+        hub.tell(vec![change("users", "u1", 1, 3)], 3);
         assert!(matches!(slow.take(), Found::Change(seen) if seen.item.position == 1));
         assert!(
             matches!(slow.take(), Found::Overflow),
@@ -381,7 +379,7 @@ mod tests {
         );
         let many = hub.subscribe_at(3, &filter(None, "")).unwrap();
         for position in 4..4 + 2 * MAILBOX_ITEMS_MAX as u64 {
-            hub.tell(vec![change("users", "u1", 1)], position, 0);
+            hub.tell(vec![change("users", "u1", 1, position)], position);
         }
         assert_eq!(positions(&many).len(), MAILBOX_ITEMS_MAX);
         assert!(matches!(many.take(), Found::Overflow));

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::hub::{Filter, Found, Hub, Seen, Subscription};
-use super::wall_ms;
 use crate::model::{Collection, ReplicaId};
 use crate::storage::state;
 use crate::storage::{self, Storage, StoreError};
@@ -199,7 +198,7 @@ impl Watch {
         let (floor, items) = storage::read(&*self.storage, |reader| {
             Ok((
                 state::feed_ends(reader)?.floor,
-                state::feed_after(reader, position, READ_AHEAD, READ_AHEAD_BYTES, wall_ms())?,
+                state::feed_after(reader, position, READ_AHEAD, READ_AHEAD_BYTES)?,
             ))
         })?;
         if position < floor {

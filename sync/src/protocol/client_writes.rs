@@ -73,7 +73,7 @@ impl Replica {
         self.marks.note(self.written() + 1, now.elapsed);
         for one in planned {
             revisions.push(one.revision);
-            self.put(one, writer)?;
+            self.put(now, one, writer)?;
             self.counters.written += 1;
         }
         let needed = match acks {
@@ -137,16 +137,22 @@ impl Replica {
     }
 
     /// Stores one operation under the next number of this replica's origin.
-    fn put(&mut self, planned: Planned, writer: &mut dyn Writer) -> Result<(), StoreError> {
+    fn put(
+        &mut self,
+        now: Now,
+        planned: Planned,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
         let Planned { delta, merging, .. } = planned;
         let merging = match merging {
             Some(merging) => merging,
             None => Merging::of(state::entry(writer, &delta.key)?, &delta.write),
         };
         let version = delta.write.version;
-        let merged = self.store(writer, &delta.key, version.dot, merging)?;
-        let key = delta.key.clone();
-        self.changes.extend(merged.map(|document| (key, document)));
+        let stored = self.store(now, writer, &delta.key, version.dot, merging)?;
+        if let Some(stored) = stored {
+            self.note_stored(delta.key.clone(), stored);
+        }
         self.note(version.dot);
         self.pushes.push(delta);
         Ok(())
@@ -241,6 +247,7 @@ impl Plan<'_> {
             Some(document) => Some(EntryRecord {
                 document,
                 position: 0,
+                expired: false,
             }),
             None => state::entry(self.reader, &operation.key)?,
         };

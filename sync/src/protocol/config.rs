@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::model::document::Merge;
 use crate::model::{Collection, VALUE_BYTES_MAX};
+use crate::storage::FeedBounds;
+use crate::storage::history::Keep;
 
 /// How a collection's documents are written and kept. Nodes should agree about it; while
 /// they do not, documents converge all the same, since merging does not depend on it.
@@ -16,6 +18,8 @@ pub struct Policy {
     pub document_bytes_max: usize,
     /// How long a document lives after a put that does not say so.
     pub ttl: Option<Duration>,
+    /// Older versions that are kept of a document, on each node those that it went through.
+    pub history: Keep,
 }
 
 impl Default for Policy {
@@ -24,6 +28,7 @@ impl Default for Policy {
             merge: Merge::Lww,
             document_bytes_max: VALUE_BYTES_MAX,
             ttl: None,
+            history: Keep::default(),
         }
     }
 }
@@ -78,6 +83,8 @@ pub struct Config {
     pub policies: Policies,
     /// Peers that are remembered at once; above it a new one is not taken note of.
     pub peers_max: usize,
+    /// What is kept of the feed.
+    pub feed: FeedBounds,
 }
 
 impl Default for Config {
@@ -97,6 +104,7 @@ impl Default for Config {
             waiting_max: 16_384,
             policies: Policies::default(),
             peers_max: 1024,
+            feed: FeedBounds::default(),
         }
     }
 }

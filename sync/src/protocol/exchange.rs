@@ -129,10 +129,10 @@ impl Replica {
         self.date(now, &delta, over.map(|over| over.clock));
         let Delta { key, write } = delta;
         let merging = Merging::of(current, &write);
-        match self.store(writer, &key, version.dot, merging)? {
-            Some(document) => {
+        match self.store(now, writer, &key, version.dot, merging)? {
+            Some(stored) => {
                 self.counters.taken_in += 1;
-                self.changes.push((key, document));
+                self.note_stored(key, stored);
             }
             None => self.counters.superseded += 1,
         }

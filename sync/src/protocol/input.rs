@@ -11,7 +11,7 @@ use crate::storage::StoreError;
 use crate::storage::mending::{Mend, Mended};
 
 /// The present, as the driver tells it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Now {
     /// Milliseconds since 1970; may step in either direction.
     pub wall_ms: u64,

@@ -17,7 +17,8 @@ use super::{Input, Now, Output, Replica, RequestId};
 use crate::model::document::Document;
 use crate::model::{Dot, Key};
 use crate::storage::mending::{self, Mend, Mended};
-use crate::storage::state::{self, Digest, Merging};
+use crate::storage::records::EntryRecord;
+use crate::storage::state::{self, Digest, Merging, Stored};
 use crate::storage::{StoreError, Table, Writer, records};
 
 /// Documents that one step of a sum takes in.
@@ -76,11 +77,11 @@ impl Replica {
             } => self.replace(now, &key, expected, &document, writer),
             Mend::Entry { key } => {
                 let head = self.header.feed.head;
-                let document = mending::mend_entry(writer, &mut self.header, &key)?;
-                if let Some(document) = document {
-                    self.note_all(now, &document);
+                let record = mending::mend_entry(writer, &mut self.header, &key)?;
+                if let Some(record) = record {
+                    self.note_all(now, &record.document);
                     if self.header.feed.head > head {
-                        self.tell(&key, document)?;
+                        self.tell(&key, record)?;
                     }
                 }
                 self.changed = true;
@@ -108,15 +109,16 @@ impl Replica {
         document: &Document,
         writer: &mut dyn Writer,
     ) -> Result<Mended, StoreError> {
-        let replaced = mending::replace(writer, &mut self.header, key, expected, document)?;
+        let header = &mut self.header;
+        let replaced = mending::replace(writer, header, key, expected, document, now.wall_ms)?;
         match replaced {
             Err(mended) => Ok(mended),
-            Ok(before) => {
+            Ok((before, record)) => {
                 if let Some(sum) = &mut self.sum {
                     sum.note(key, before.as_ref(), document);
                 }
                 self.note_all(now, document);
-                self.tell(key, document.clone())?;
+                self.tell(key, record)?;
                 Ok(Mended::Done)
             }
         }
@@ -134,8 +136,9 @@ impl Replica {
     }
 
     /// A change has been given the next place in the feed.
-    fn tell(&mut self, key: &[u8], document: Document) -> Result<(), StoreError> {
-        self.changes.push((records::decode_key(key)?, document));
+    fn tell(&mut self, key: &[u8], record: EntryRecord) -> Result<(), StoreError> {
+        let ended = None;
+        self.note_stored(records::decode_key(key)?, Stored { ended, record });
         Ok(())
     }
 
@@ -143,17 +146,19 @@ impl Replica {
     /// under way right.
     pub(super) fn store(
         &mut self,
+        now: Now,
         writer: &mut dyn Writer,
         key: &Key,
         dot: Dot,
         merging: Merging,
-    ) -> Result<Option<Document>, StoreError> {
+    ) -> Result<Option<Stored>, StoreError> {
         if let Some(sum) = &mut self.sum
             && let (before, true) = merging.change()
         {
             sum.note(&records::encode_key(key), before, &merging.document);
         }
-        state::store(writer, &mut self.header, key, dot, merging)
+        let storing = self.storing(now, key);
+        state::store(writer, &mut self.header, key, dot, storing, merging)
     }
 
     fn sum_on(

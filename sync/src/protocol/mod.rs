@@ -21,6 +21,8 @@
 //!   (`pull.rs`); writes reach nodes that their writer cannot reach this way.
 //! - **Dates.** A write is taken in whatever its date, but a date far ahead of this
 //!   replica's clock moves nothing beyond the document that bears it (`ahead.rs`).
+//! - **Expiry.** When a document's time is over, this replica's watchers are told
+//!   (`expiry.rs`); peers need not be, since they find the same.
 //! - **Acknowledgement.** A replica tells the writer of a push up to where it has
 //!   the writes on disk; `acks=N` waits for that.
 
@@ -29,6 +31,7 @@ mod client_writes;
 mod config;
 mod epoch;
 mod exchange;
+mod expiry;
 mod input;
 mod marks;
 mod mending;

@@ -211,6 +211,8 @@ pub struct Counters {
     pub dated_ahead: u64,
     /// Of those, changes whose writer is on record no longer, because its dates have come.
     pub dates_come: u64,
+    /// Documents whose expiry this replica's watchers were told of.
+    pub expired: u64,
     /// New epochs begun: one with the first write of each life.
     pub epochs_begun: u64,
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::ahead::AheadRecord;
+use super::expiry::Expiries;
 use super::marks::Marks;
 use super::mending::Sum;
 use super::peers::Peer;
@@ -15,12 +16,12 @@ use super::pull::{Pulling, Serving};
 use super::random::SplitMix64;
 use super::waiting::WaitingWrites;
 use super::{Config, Counters, Input, Message, Now, Output, RequestId, Status};
-use crate::model::document::Document;
 use crate::model::{
     Delta, Dot, Epoch, HybridClock, Key, Origin, PeerId, ReplicaId, Seq, VersionVector,
 };
+use crate::storage::records::EntryRecord;
 use crate::storage::state::{self, Digest, FeedEnds, Header};
-use crate::storage::{self, Finish, Storage, StoreError, Writer};
+use crate::storage::{self, Finish, Storage, StoreError, Writer, count_past, expiries};
 
 /// The state of one replica that is not in its store, and the part of its store
 /// that it keeps at hand.
@@ -30,6 +31,7 @@ pub struct Replica {
     pub(super) clock: HybridClock,
     pub(super) vector: VersionVector,
     pub(super) ahead: AheadRecord,
+    pub(super) expiries: Expiries,
     /// Under which origin it wrote before it was opened.
     pub(super) opened_under: Origin,
     /// Origins whose part of the vector is not written yet.
@@ -44,7 +46,7 @@ pub struct Replica {
     pub(super) pulling: Option<Pulling>,
     pub(super) serving: Vec<Serving>,
     /// What the transaction under way has changed, for watchers.
-    pub(super) changes: Vec<(Key, Document)>,
+    pub(super) changes: Vec<(Key, EntryRecord)>,
     /// Own writes of the transaction under way, to be pushed.
     pub(super) pushes: Vec<Delta>,
     /// Peers whose own writes were taken in in the transaction under way.
@@ -87,12 +89,20 @@ impl Replica {
                 origin,
                 clock: HybridClock::default().last(),
                 feed: FeedEnds::default(),
+                bounds: config.feed,
                 digest: Digest::default(),
             };
             state::set_header(writer, &header)?;
             Ok(Finish::Commit)
         })?;
-        let (header, vector, ahead) = load(storage)?;
+        count_past(storage)?;
+        expiries::complete(storage)?;
+        let Loaded {
+            header,
+            vector,
+            ahead,
+            expiries,
+        } = load(storage, &config)?;
         let mut random = SplitMix64(seed);
         Ok(Self {
             opened_under: header.origin,
@@ -101,6 +111,7 @@ impl Replica {
             header,
             vector,
             ahead,
+            expiries,
             dirty: BTreeSet::new(),
             advanced: BTreeSet::new(),
             marks: Marks::default(),
@@ -161,7 +172,7 @@ impl Replica {
             Input::Mend(id, work) => self.mend(now, id, work, writer),
             Input::Tick => {
                 self.tick(now);
-                Ok(())
+                self.expire(now, writer)
             }
             Input::Settle => {
                 self.waiting.expire();
@@ -217,9 +228,9 @@ impl Replica {
         outputs
     }
 
-    /// Takes what was changed since the last call: the end of the feed, one position a
-    /// change. Call it when the transaction is durable.
-    pub fn take_changes(&mut self) -> Vec<(Key, Document)> {
+    /// Takes what was changed since the last call: the end of the feed, in order. Call it
+    /// when the transaction is durable.
+    pub fn take_changes(&mut self) -> Vec<(Key, EntryRecord)> {
         std::mem::take(&mut self.changes)
     }
 
@@ -229,11 +240,17 @@ impl Replica {
     /// # Errors
     /// [`StoreError`]; call it again before any other input.
     pub fn reload(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
-        let (header, vector, ahead) = load(storage)?;
+        let Loaded {
+            header,
+            vector,
+            ahead,
+            expiries,
+        } = load(storage, &self.config)?;
         self.clock = HybridClock::resume(header.clock.max(self.clock.last()));
         self.header = header;
         self.vector = vector;
         self.ahead = ahead;
+        self.expiries = expiries.after_failure(self.expiries);
         self.dirty.clear();
         self.changed = false;
         self.pulling = None;
@@ -260,6 +277,7 @@ impl Replica {
         pulling
             .chain(serving)
             .chain(self.waiting.next_deadline())
+            .chain(self.expiries.deadline())
             .fold(self.vector_due, Duration::min)
     }
 
@@ -390,12 +408,28 @@ pub fn write_requests(inputs: &[Input]) -> Vec<RequestId> {
     inputs.iter().filter_map(id).collect()
 }
 
-fn load(storage: &dyn Storage) -> Result<(Header, VersionVector, AheadRecord), StoreError> {
+/// What a replica keeps at hand of its store.
+struct Loaded {
+    header: Header,
+    vector: VersionVector,
+    ahead: AheadRecord,
+    expiries: Expiries,
+}
+
+fn load(storage: &dyn Storage, config: &Config) -> Result<Loaded, StoreError> {
     storage::read(storage, |reader| {
         let header = state::header(reader)?.ok_or(StoreError::Damaged {
             table: storage::Table::Meta,
             detail: "the store has no origin",
         })?;
-        Ok((header, state::vector(reader)?, AheadRecord::load(reader)?))
+        Ok(Loaded {
+            header: Header {
+                bounds: config.feed,
+                ..header
+            },
+            vector: state::vector(reader)?,
+            ahead: AheadRecord::load(reader)?,
+            expiries: Expiries::load(reader)?,
+        })
     })
 }

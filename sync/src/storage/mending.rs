@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::chunks::{self, Chunk, row_of};
 use super::records::{self, EntryRecord};
 use super::state::{Digest, Header, put_at_head};
-use super::{StoreError, Table, Writer};
+use super::{StoreError, Table, Writer, expiries, feed_bounds};
 use crate::model::Dot;
 use crate::model::document::Document;
 use crate::verify::{content, indexes};
@@ -75,7 +75,7 @@ pub enum Mended {
 }
 
 /// Lets a key hold this document, if it holds what is expected; returns what was replaced,
-/// where that could be read.
+/// where that could be read, and what is there now.
 ///
 /// # Errors
 /// [`StoreError`]; the transaction is lost then.
@@ -85,7 +85,8 @@ pub fn replace(
     key: &[u8],
     expected: Digest,
     document: &Document,
-) -> Result<Result<Option<Document>, Mended>, StoreError> {
+    now_ms: u64,
+) -> Result<Result<(Option<Document>, EntryRecord), Mended>, StoreError> {
     let row = writer.get(Table::Entries, key)?;
     let found = row.as_ref().map(|row| content::of_row(key, row));
     if found.unwrap_or_default() != expected {
@@ -98,6 +99,7 @@ pub fn replace(
     let before = records::decode_entry(&row).ok();
     if let Some(before) = &before {
         header.digest.subtract(Digest::of(key, &before.document));
+        expiries::remove(writer, key, before)?;
         for write in before.document.writes() {
             let dot = write.version.dot;
             if !indexes::has(document, dot) && indexes::names(writer, dot, key)? {
@@ -108,7 +110,7 @@ pub fn replace(
     // Of a row that cannot be read the place may still be right.
     let position = before.as_ref().map(|before| before.position);
     let position = position.or_else(|| row.get(40..48)?.try_into().ok().map(u64::from_be_bytes));
-    retire(writer, header, key, before.as_ref(), position, document)?;
+    let added = retire(writer, header, key, before.as_ref(), position, document)?;
     header.digest.add(Digest::of(key, document));
     for write in document.writes() {
         set_dot(writer, write.version.dot, key)?;
@@ -116,38 +118,68 @@ pub fn replace(
     let record = EntryRecord {
         document: document.clone(),
         position: header.feed.head + 1,
+        expired: document.is_expired(now_ms),
     };
-    put_at_head(writer, header, key, &record)?;
-    Ok(Ok(before.map(|before| before.document)))
+    expiries::set(writer, key, &record)?;
+    put_at_head(writer, header, key, &record, added)?;
+    Ok(Ok((before.map(|before| before.document), record)))
 }
 
-/// Makes the last change of a key a past one, if the feed has it.
+/// Makes the last change of a key a past one, if the feed has it; how many bytes that adds to
+/// the past.
 fn retire(
     writer: &mut dyn Writer,
-    header: &Header,
+    header: &mut Header,
     key: &[u8],
     before: Option<&EntryRecord>,
     position: Option<u64>,
     document: &Document,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let kept = header.feed.floor + 1..=header.feed.head;
     let Some(position) = position.filter(|position| kept.contains(position)) else {
-        return Ok(());
+        return Ok(0);
     };
     if !indexes::is_last(writer, position, key)? {
-        return Ok(());
+        return Ok(0);
     }
     unset_feed(writer, position)?;
     // Who reads on from here sees the mended document where there is no other.
     let past = before.cloned().unwrap_or_else(|| EntryRecord {
         document: document.clone(),
         position,
+        expired: false,
     });
     let past = records::encode_past(key, &past);
-    writer.insert(Table::Past, &position.to_be_bytes(), &past)
+    set_past(writer, header, position, &past)?;
+    Ok(past.len())
 }
 
-/// Lets index and feed say of a key what its document says; returns the document.
+fn set_past(
+    writer: &mut dyn Writer,
+    header: &mut Header,
+    position: u64,
+    past: &[u8],
+) -> Result<(), StoreError> {
+    unset_past(writer, header, position)?;
+    header.feed.past_bytes += feed_bounds::length(past);
+    writer.insert(Table::Past, &position.to_be_bytes(), past)
+}
+
+fn unset_past(
+    writer: &mut dyn Writer,
+    header: &mut Header,
+    position: u64,
+) -> Result<(), StoreError> {
+    let at = position.to_be_bytes();
+    if let Some(past) = writer.get(Table::Past, &at)? {
+        let length = feed_bounds::length(&past);
+        header.feed.past_bytes = header.feed.past_bytes.saturating_sub(length);
+        writer.remove(Table::Past, &at)?;
+    }
+    Ok(())
+}
+
+/// Lets indexes and feed say of a key what its document says; returns the record.
 ///
 /// # Errors
 /// [`StoreError`]; the transaction is lost then.
@@ -155,7 +187,7 @@ pub fn mend_entry(
     writer: &mut dyn Writer,
     header: &mut Header,
     key: &[u8],
-) -> Result<Option<Document>, StoreError> {
+) -> Result<Option<EntryRecord>, StoreError> {
     let row = writer.get(Table::Entries, key)?;
     let Some(record) = row.and_then(|row| records::decode_entry(&row).ok()) else {
         return Ok(None);
@@ -163,10 +195,11 @@ pub fn mend_entry(
     for write in record.document.writes() {
         set_dot(writer, write.version.dot, key)?;
     }
+    expiries::set(writer, key, &record)?;
     let position = record.position;
     let kept = header.feed.floor + 1..=header.feed.head;
     if position <= header.feed.floor || indexes::is_last(writer, position, key)? {
-        return Ok(Some(record.document));
+        return Ok(Some(record));
     }
     if kept.contains(&position) && is_free(writer, position)? {
         let row = row_of(position);
@@ -174,12 +207,12 @@ pub fn mend_entry(
             keep_readable(Table::Feed, row, bytes);
             chunks::set(bytes, position, key);
         })?;
-        return Ok(Some(record.document));
+        return Ok(Some(record));
     }
     let position = header.feed.head + 1;
     let record = EntryRecord { position, ..record };
-    put_at_head(writer, header, key, &record)?;
-    Ok(Some(record.document))
+    put_at_head(writer, header, key, &record, 0)?;
+    Ok(Some(record))
 }
 
 /// Whether the feed has nothing at a position.
@@ -233,7 +266,7 @@ pub fn mend_feed(
             Some(record) => {
                 unset_feed(writer, position)?;
                 let past = records::encode_past(&key, &EntryRecord { position, ..record });
-                writer.insert(Table::Past, &position.to_be_bytes(), &past)?;
+                set_past(writer, header, position, &past)?;
                 return Ok(Mended::Done);
             }
             None => {}
@@ -248,7 +281,7 @@ pub fn mend_feed(
 fn trim(writer: &mut dyn Writer, header: &mut Header, upto: u64) -> Result<Mended, StoreError> {
     let end = upto.min(header.feed.floor.saturating_add(TRIM_MAX));
     for position in header.feed.floor + 1..=end {
-        writer.remove(Table::Past, &position.to_be_bytes())?;
+        unset_past(writer, header, position)?;
         if row_of(position) != row_of(position + 1) {
             writer.remove(Table::Feed, &row_of(position).to_be_bytes())?;
         }

@@ -1,6 +1,6 @@
 //! Where replicated data lives.
 //!
-//! The seam is small: five ordered tables of bytes ([`Table`]), a read view and an
+//! The seam is small: eight ordered tables of bytes ([`Table`]), a read view and an
 //! atomic, durable transaction ([`Storage`]). [`MemoryStorage`] implements it for tests
 //! and simulations, [`JournaledStorage`] for agents: a journal over a redb file
 //! ([`RedbStorage`], which is a store by itself too). What the tables hold is
@@ -15,8 +15,11 @@
 
 mod ahead;
 pub(crate) mod chunks;
+pub mod expiries;
+mod feed_bounds;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub mod history;
 mod journal;
 mod memory;
 pub mod mending;
@@ -31,6 +34,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use self::ahead::{DatedAhead, dated_ahead, set_dated_ahead};
+pub use self::feed_bounds::{FEED_LENGTH, FeedBounds, PAST_BYTES_MAX, count_past};
 pub use self::journal::JournaledStorage;
 pub use self::memory::MemoryStorage;
 pub use self::redb::RedbStorage;
@@ -51,17 +55,23 @@ pub enum Table {
     Vector,
     /// Local position → document: changes after which others came.
     Past,
+    /// Moment, key → nothing: which documents are to expire when.
+    Expiries,
+    /// Key, local position → document: older versions, of collections that keep them.
+    History,
 }
 
 impl Table {
     /// All tables; the order is a promise to the journals on disk.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Meta,
         Self::Entries,
         Self::Dots,
         Self::Feed,
         Self::Vector,
         Self::Past,
+        Self::Expiries,
+        Self::History,
     ];
 
     const fn index_u8(self) -> u8 {
@@ -72,6 +82,8 @@ impl Table {
             Self::Feed => 3,
             Self::Vector => 4,
             Self::Past => 5,
+            Self::Expiries => 6,
+            Self::History => 7,
         }
     }
 

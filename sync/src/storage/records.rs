@@ -1,19 +1,23 @@
-//! The bytes of the store, format 3. Numbers are big-endian, so that keys sort as
+//! The bytes of the store, format 4. Numbers are big-endian, so that keys sort as
 //! numbers do.
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | meta | `format` | u32, 3 |
+//! | meta | `format` | u32, 4 |
 //! | meta | `origin` | replica 16 bytes, epoch u64 |
 //! | meta | `clock` | u64, the latest hybrid timestamp issued or taken over |
 //! | meta | `ahead` | who wrote with dates far ahead, drawn in `ahead.rs` |
 //! | meta | `feed` | u64 head, u64 floor: the last position given, the last one trimmed |
+//! | meta | `past` | u64, the bytes of all values in `past` |
+//! | meta | `expiries` | u8, 1: `expiries` is complete |
 //! | meta | `digest` | 32 bytes, sum mod 2^256 over all entries (see [`super::state`]) |
 //! | meta | `journal` | u64 seq, u64 segment: the last record of the journal that is in this file, and the oldest segment that may hold later ones |
 //! | entries | collection, 0x00, key | an entry, see below |
 //! | dots | origin 24, row u64 | of each seq from 32·row on: the key of `entries` in which this write has a say (see `chunks.rs`) |
 //! | feed | row u64 | of each position from 32·row on: the key of `entries` whose last change this is |
 //! | past | position u64 | once a later change took its place: length of the key u16, the key, and the old record as in `entries` |
+//! | expiries | u64, key of `entries` | nothing: the document expires at so many milliseconds since 1970, which watchers have not been told |
+//! | history | see `history.rs` | older versions of documents, where they are asked for |
 //! | vector | origin 24 | pairs of u64, first and last of each range of sequence numbers |
 //!
 //! An entry is the clock u64, origin 24 and seq u64 of its greatest version, its feed
@@ -25,11 +29,13 @@
 //!   and if 1 its length u32 and the value. Parts by kind: 0 root, 1 field (length u16, name),
 //!   2 tally (origin 24), 3 reset (origin 24), 4 set, 5 element (origin 24, seq u64,
 //!   index u16), 6 expiry.
+//! - 3: the same, and at its feed position the document is seen as it is once its expiry
+//!   has come.
 //!
 //! Formats 1 (without a journal) and 2 have entries of kinds 0 and 1 only, a row for each
 //! dot (`dots`: origin 24, seq u64 → key) and one for each position of the feed (`feed`:
-//! position u64 → 0x00 and the key; or 0x01 and what `past` has now). They become format 3
-//! when they are opened. The journal's own bytes are drawn in `journal/segment.rs`.
+//! position u64 → 0x00 and the key; or 0x01 and what `past` has now). Format 3 lacks
+//! `expiries` and `history`, and entries of kind 3. They become format 4 when they are opened. The journal's own bytes are drawn in `journal/segment.rs`.
 //!
 //! An origin is its replica (16 bytes) and its epoch (u64). A change is kept in the
 //! feed by reference while it is the live one, so that a document that is written
@@ -40,11 +46,12 @@ use bytes::Bytes;
 use super::{StoreError, Table};
 use crate::model::document::{Document, Part, PartWrite, Tag, Write};
 use crate::model::{
-    Collection, Dot, Epoch, Key, Origin, ReplicaId, Seq, SeqRange, SeqSet, Timestamp, Version,
+    Collection, Dot, Entry, Epoch, Key, Origin, ReplicaId, Seq, SeqRange, SeqSet, Timestamp,
+    Version,
 };
 
 /// The format that this program writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// Key in `meta` of the format number.
 pub const META_FORMAT: &[u8] = b"format";
@@ -54,6 +61,10 @@ pub const META_ORIGIN: &[u8] = b"origin";
 pub const META_CLOCK: &[u8] = b"clock";
 /// Key in `meta` of the feed's head and floor.
 pub const META_FEED: &[u8] = b"feed";
+/// Key in `meta` of the bytes of the past.
+pub const META_PAST: &[u8] = b"past";
+/// Key in `meta` of whether the expiry index is complete.
+pub const META_EXPIRIES: &[u8] = b"expiries";
 /// Key in `meta` of the digest.
 pub const META_DIGEST: &[u8] = b"digest";
 
@@ -67,6 +78,24 @@ pub struct EntryRecord {
     pub document: Document,
     /// The feed position of the change that made it.
     pub position: u64,
+    /// At that position it is seen as it is once its expiry has come. Never set where there
+    /// is no expiry.
+    pub expired: bool,
+}
+
+impl EntryRecord {
+    /// What watchers are told at its position. It does not depend on when they read it, so
+    /// that each sees a document first and then its end.
+    pub fn entry(&self) -> Option<Entry> {
+        Entry::of(&self.document, if self.expired { u64::MAX } else { 0 })
+    }
+
+    /// When the document expires, in milliseconds since 1970, if it is not seen as expired
+    /// already.
+    pub fn expires_at(&self) -> Option<u64> {
+        let at_ms = self.document.expires_at();
+        at_ms.filter(|_| !self.expired)
+    }
 }
 
 /// Encodes an origin.
@@ -152,11 +181,18 @@ pub fn decode_key(bytes: &[u8]) -> Result<Key, StoreError> {
 
 const KIND_TOMBSTONE: u8 = 0;
 const KIND_DOCUMENT: u8 = 1;
-const KIND_PARTS: u8 = 2;
+/// Kind of an entry: writes of several parts.
+pub(crate) const KIND_PARTS: u8 = 2;
+/// Kind of an entry: the same, and this node's watchers were told that it has expired.
+pub(crate) const KIND_PARTS_EXPIRED: u8 = 3;
 
 /// Encodes an entry. A document that was never written has none.
 pub fn encode_entry(record: &EntryRecord) -> Vec<u8> {
-    let EntryRecord { document, position } = record;
+    let EntryRecord {
+        document,
+        position,
+        expired,
+    } = record;
     let mut bytes = Vec::with_capacity(49 + document.weight());
     let Some(version) = document.version() else {
         return bytes;
@@ -170,7 +206,10 @@ pub fn encode_entry(record: &EntryRecord) -> Vec<u8> {
             bytes.extend_from_slice(text);
         }
         None => {
-            bytes.push(KIND_PARTS);
+            bytes.push(match expired {
+                true => KIND_PARTS_EXPIRED,
+                false => KIND_PARTS,
+            });
             document
                 .writes()
                 .iter()
@@ -239,10 +278,11 @@ pub fn decode_entry(bytes: &[u8]) -> Result<EntryRecord, StoreError> {
     };
     let version = cursor.version()?;
     let position = cursor.u64()?;
-    let document = match cursor.array()? {
-        [KIND_TOMBSTONE] if cursor.rest.is_empty() => Document::of_root(version, None),
-        [KIND_DOCUMENT] => Document::of_root(version, Some(Bytes::copy_from_slice(cursor.rest))),
-        [KIND_PARTS] => {
+    let [kind] = cursor.array()?;
+    let document = match kind {
+        KIND_TOMBSTONE if cursor.rest.is_empty() => Document::of_root(version, None),
+        KIND_DOCUMENT => Document::of_root(version, Some(Bytes::copy_from_slice(cursor.rest))),
+        KIND_PARTS | KIND_PARTS_EXPIRED => {
             let mut writes = Vec::new();
             while !cursor.rest.is_empty() {
                 writes.push(cursor.write()?);
@@ -254,7 +294,11 @@ pub fn decode_entry(bytes: &[u8]) -> Result<EntryRecord, StoreError> {
         }
         _ => return Err(cursor.damaged("an entry is of an unknown kind")),
     };
-    Ok(EntryRecord { document, position })
+    Ok(EntryRecord {
+        document,
+        position,
+        expired: kind == KIND_PARTS_EXPIRED,
+    })
 }
 
 /// Encodes a change after which others came: the key of `entries`, and what it held.

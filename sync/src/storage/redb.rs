@@ -44,6 +44,8 @@ const fn definition(table: Table) -> Definition {
         Table::Feed => "feed_rows",
         Table::Vector => "vector",
         Table::Past => "past",
+        Table::Expiries => "expiries",
+        Table::History => "history",
     })
 }
 
@@ -316,6 +318,8 @@ fn open_tables(database: &Database) -> Result<ReadTables, StoreError> {
         feed: open(Table::Feed)?,
         vector: open(Table::Vector)?,
         past: open(Table::Past)?,
+        expiries: open(Table::Expiries)?,
+        history: open(Table::History)?,
     })
 }
 
@@ -377,6 +381,8 @@ fn write(
             feed: open(Table::Feed)?,
             vector: open(Table::Vector)?,
             past: open(Table::Past)?,
+            expiries: open(Table::Expiries)?,
+            history: open(Table::History)?,
         };
         work(&mut tables)?
     };
@@ -397,6 +403,8 @@ struct Tables<T> {
     feed: T,
     vector: T,
     past: T,
+    expiries: T,
+    history: T,
 }
 
 impl<T> Tables<T> {
@@ -408,6 +416,8 @@ impl<T> Tables<T> {
             Table::Feed => &self.feed,
             Table::Vector => &self.vector,
             Table::Past => &self.past,
+            Table::Expiries => &self.expiries,
+            Table::History => &self.history,
         }
     }
 
@@ -419,6 +429,8 @@ impl<T> Tables<T> {
             Table::Feed => &mut self.feed,
             Table::Vector => &mut self.vector,
             Table::Past => &mut self.past,
+            Table::Expiries => &mut self.expiries,
+            Table::History => &mut self.history,
         }
     }
 }

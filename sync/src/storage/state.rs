@@ -1,9 +1,10 @@
 //! What the tables mean together: state, dot index, feed, vector and digest, kept
 //! consistent by being changed in one transaction and only here.
 //!
-//! **Feed.** Every change that is taken in gets the next local position. Watchers
-//! and sinks read from a position on and see each change once, in order. The last
-//! [`FEED_LENGTH`] positions are kept; a reader that stood further back is told so.
+//! **Feed.** Every change that is taken in gets the next local position, and so does the
+//! end of a document that expires (`expiries.rs`). Watchers and sinks read from a position
+//! on and see each change once, in order. The last positions are kept (`feed_bounds.rs`);
+//! a reader that stood further back is told so.
 //!
 //! **Digest.** The sum mod 2^256 of `blake3(key, version)` over all entries, tombstones
 //! included; of an entry of several parts, all parts and their versions go in. It does not depend on the order in which changes came, so
@@ -12,6 +13,9 @@
 use std::ops::ControlFlow;
 
 use super::chunks::{self, Chunk, row_of};
+use super::expiries;
+use super::feed_bounds::{self, FeedBounds};
+use super::history::{self, Keep};
 use super::records::{self, EntryRecord};
 use super::{Reader, StoreError, Table, Writer};
 use crate::model::document::{Document, Merged, Write};
@@ -24,9 +28,6 @@ use crate::model::{
 /// however many were asked for.
 pub const PAGE_BYTES: usize = 1024 * 1024;
 
-/// How many positions of the feed are kept.
-pub const FEED_LENGTH: u64 = 262_144;
-
 /// Ends of the feed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct FeedEnds {
@@ -34,6 +35,8 @@ pub struct FeedEnds {
     pub head: u64,
     /// The latest position that is no longer there; 0 when all are.
     pub floor: u64,
+    /// How many bytes it keeps of documents that were superseded since.
+    pub past_bytes: u64,
 }
 
 /// Order-independent fingerprint of a store's entries.
@@ -97,6 +100,8 @@ pub struct Header {
     pub clock: Timestamp,
     /// Its feed.
     pub feed: FeedEnds,
+    /// What is to be kept of the feed; not in the store.
+    pub bounds: FeedBounds,
     /// Its digest.
     pub digest: Digest,
 }
@@ -118,6 +123,7 @@ pub fn header(reader: &dyn Reader) -> Result<Option<Header>, StoreError> {
         origin,
         clock,
         feed: feed_ends(reader)?,
+        bounds: FeedBounds::default(),
         digest,
     }))
 }
@@ -131,6 +137,7 @@ pub fn set_header(writer: &mut dyn Writer, header: &Header) -> Result<(), StoreE
     set(records::META_ORIGIN, &records::encode_origin(header.origin))?;
     set(records::META_CLOCK, &header.clock.0.to_be_bytes())?;
     set(records::META_DIGEST, &header.digest.to_bytes())?;
+    set(records::META_PAST, &header.feed.past_bytes.to_be_bytes())?;
     let mut feed = header.feed.head.to_be_bytes().to_vec();
     feed.extend(header.feed.floor.to_be_bytes());
     set(records::META_FEED, &feed)
@@ -144,9 +151,11 @@ pub fn feed_ends(reader: &dyn Reader) -> Result<FeedEnds, StoreError> {
     let bytes: [u8; 16] = meta(reader, records::META_FEED)?.unwrap_or_default();
     let number = u128::from_be_bytes(bytes);
     let half = |shift: u32| u64::try_from((number >> shift) & u128::from(u64::MAX)).unwrap_or(0);
+    let past_bytes = meta(reader, records::META_PAST)?.unwrap_or_default();
     Ok(FeedEnds {
         head: half(64),
         floor: half(0),
+        past_bytes: u64::from_be_bytes(past_bytes),
     })
 }
 
@@ -235,10 +244,28 @@ impl Merging {
     }
 }
 
-/// Stores what the write with this dot has made of its key: in the state, the dot index and
-/// the feed; and brings the header up to date (written later, by [`set_header`]). Returns
-/// the document if any of the write was taken in; it stands at the feed's head. Otherwise
-/// all of it had been superseded.
+/// When a change is stored, and what is kept of what was there before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Storing {
+    /// Milliseconds since 1970 by this node's clock.
+    pub now_ms: u64,
+    /// The older versions that the collection asks for.
+    pub keep: Keep,
+}
+
+/// What a write has come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// What the key held had expired, and its watchers had not been told yet: its end, which
+    /// has a position of its own before that of the write.
+    pub ended: Option<EntryRecord>,
+    /// The document; it stands at the feed's head.
+    pub record: EntryRecord,
+}
+
+/// Stores what the write with this dot has made of its key: in the state, the dot index,
+/// the expiry index, the history and the feed; and brings the header up to date (written
+/// later, by [`set_header`]). `None` if all of the write had been superseded.
 ///
 /// # Errors
 /// [`StoreError`]; the transaction is lost then.
@@ -247,8 +274,9 @@ pub fn store(
     header: &mut Header,
     key: &Key,
     dot: Dot,
+    storing: Storing,
     merging: Merging,
-) -> Result<Option<Document>, StoreError> {
+) -> Result<Option<Stored>, StoreError> {
     let Merging {
         before,
         document,
@@ -258,38 +286,95 @@ pub fn store(
         return Ok(None);
     }
     let key = records::encode_key(key);
-    if let Some(current) = before {
+    let (mut ended, mut added) = (None, 0);
+    if let Some(mut current) = before {
+        if current
+            .expires_at()
+            .is_some_and(|at_ms| at_ms <= storing.now_ms)
+        {
+            let head = header.feed.head;
+            current = expire(writer, header, &key, current, storing)?;
+            ended = (header.feed.head > head).then(|| current.clone());
+        }
         header.digest.subtract(Digest::of(&key, &current.document));
         for Dot { origin, seq } in merged.died {
             let row = records::encode_dots_row(origin, row_of(seq));
             writer.change(Table::Dots, &row, &mut |row| chunks::remove(row, seq))?;
         }
-        let position = current.position;
-        if position > header.feed.floor {
-            let row = row_of(position).to_be_bytes();
-            writer.change(Table::Feed, &row, &mut |row| chunks::remove(row, position))?;
-            let past = records::encode_past(&key, &current);
-            writer.insert(Table::Past, &position.to_be_bytes(), &past)?;
-        }
+        expiries::remove(writer, &key, &current)?;
+        added = retire(writer, header, &key, &current, storing)?;
     }
     header.digest.add(Digest::of(&key, &document));
     let Dot { origin, seq } = dot;
     let row = records::encode_dots_row(origin, row_of(seq));
     writer.change(Table::Dots, &row, &mut |row| chunks::set(row, seq, &key))?;
     let record = EntryRecord {
+        expired: document.is_expired(storing.now_ms),
         document,
         position: header.feed.head + 1,
     };
-    put_at_head(writer, header, &key, &record)?;
-    Ok(Some(record.document))
+    expiries::set(writer, &key, &record)?;
+    put_at_head(writer, header, &key, &record, added)?;
+    Ok(Some(Stored { ended, record }))
 }
 
-/// Stores a record that has the next position of the feed.
+/// Notes that a document is seen as expired from now on. It gets the next position of the
+/// feed if readers see something else than before.
+///
+/// # Errors
+/// [`StoreError`]; the transaction is lost then.
+pub(super) fn expire(
+    writer: &mut dyn Writer,
+    header: &mut Header,
+    key: &[u8],
+    current: EntryRecord,
+    storing: Storing,
+) -> Result<EntryRecord, StoreError> {
+    expiries::remove(writer, key, &current)?;
+    let mut record = EntryRecord {
+        expired: true,
+        ..current.clone()
+    };
+    if record.entry() == current.entry() {
+        writer.insert(Table::Entries, key, &records::encode_entry(&record))?;
+    } else {
+        record.position = header.feed.head + 1;
+        let added = retire(writer, header, key, &current, storing)?;
+        put_at_head(writer, header, key, &record, added)?;
+    }
+    Ok(record)
+}
+
+/// Keeps a record for those who read the feed, and where it is asked for in the history, as
+/// another one takes its place: how many bytes it takes in the feed.
+fn retire(
+    writer: &mut dyn Writer,
+    header: &mut Header,
+    key: &[u8],
+    current: &EntryRecord,
+    storing: Storing,
+) -> Result<usize, StoreError> {
+    history::keep(writer, key, current, storing.keep, storing.now_ms)?;
+    let position = current.position;
+    if position <= header.feed.floor {
+        return Ok(0);
+    }
+    let row = row_of(position).to_be_bytes();
+    writer.change(Table::Feed, &row, &mut |row| chunks::remove(row, position))?;
+    let past = records::encode_past(key, current);
+    writer.insert(Table::Past, &position.to_be_bytes(), &past)?;
+    header.feed.past_bytes += feed_bounds::length(&past);
+    Ok(past.len())
+}
+
+/// Stores a record that has the next position of the feed; `added` bytes have joined the
+/// past for it.
 pub(super) fn put_at_head(
     writer: &mut dyn Writer,
     header: &mut Header,
     key: &[u8],
     record: &EntryRecord,
+    added: usize,
 ) -> Result<(), StoreError> {
     header.feed.head += 1;
     let position = record.position;
@@ -298,17 +383,7 @@ pub(super) fn put_at_head(
     writer.change(Table::Feed, &row, &mut |row| {
         chunks::set(row, position, key);
     })?;
-    // One position is given, at most one is taken away: the feed's length is
-    // bounded, and no single transaction has to clear a backlog.
-    if position - header.feed.floor > FEED_LENGTH {
-        header.feed.floor += 1;
-        let floor = header.feed.floor;
-        writer.remove(Table::Past, &floor.to_be_bytes())?;
-        if row_of(floor) != row_of(floor + 1) {
-            writer.remove(Table::Feed, &row_of(floor).to_be_bytes())?;
-        }
-    }
-    Ok(())
+    feed_bounds::trim(writer, header, added)
 }
 
 /// One change of the feed.
@@ -318,10 +393,25 @@ pub struct FeedItem {
     pub position: u64,
     /// The change.
     pub change: Change,
+    /// What is left of the document, or that nothing is, is so because it has expired.
+    pub expired: bool,
+}
+
+impl FeedItem {
+    /// What a record is told as; `None` where nothing was ever written.
+    pub fn of(key: Key, record: &EntryRecord) -> Option<Self> {
+        let entry = record.entry()?;
+        Some(Self {
+            position: record.position,
+            change: Change { key, entry },
+            expired: record.expired,
+        })
+    }
 }
 
 /// Reads the changes after a position in order, at most `limit` and about `bytes`: each
-/// document as it was after the change, seen at `now_ms`.
+/// document as it was after the change. One that has expired since is still seen here, and
+/// its end at a later position.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -330,11 +420,10 @@ pub fn feed_after(
     after: u64,
     limit: usize,
     bytes: usize,
-    now_ms: u64,
 ) -> Result<Vec<FeedItem>, StoreError> {
     let mut items = Vec::new();
     let mut weight = 0;
-    let FeedEnds { head, floor } = feed_ends(reader)?;
+    let FeedEnds { head, floor, .. } = feed_ends(reader)?;
     let mut position = after.saturating_add(1).max(floor + 1);
     while position <= head && items.len() < limit && weight < bytes {
         let row = row_of(position);
@@ -347,7 +436,7 @@ pub fn feed_after(
                 next = live.next().transpose()?;
             }
             let key = next.filter(|(live, _)| *live == position);
-            let item = feed_item(reader, position, key.map(|(_, key)| key), now_ms)?;
+            let item = feed_item(reader, position, key.map(|(_, key)| key))?;
             weight += item.change.weight();
             items.push(item);
             position += 1;
@@ -361,7 +450,6 @@ fn feed_item(
     reader: &dyn Reader,
     position: u64,
     last_of: Option<&[u8]>,
-    now_ms: u64,
 ) -> Result<FeedItem, StoreError> {
     let damaged = |detail| StoreError::Damaged {
         table: Table::Feed,
@@ -380,12 +468,8 @@ fn feed_item(
             (records::decode_key(&key)?, record)
         }
     };
-    let entry = Entry::of(&record.document, now_ms);
-    let entry = entry.ok_or(damaged("a position names a key without a version"))?;
-    Ok(FeedItem {
-        position,
-        change: Change { key, entry },
-    })
+    let item = FeedItem::of(key, &record);
+    item.ok_or(damaged("a position names a key without a version"))
 }
 
 /// The live writes of one origin within a range of sequence numbers, ascending, each with

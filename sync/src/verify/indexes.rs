@@ -296,7 +296,7 @@ impl Check<'_> {
 
     /// Looks at the rows of the feed by number, since one may be missing; where to go on.
     fn feed(&mut self, from: &[u8]) -> Result<Option<Place>, StoreError> {
-        let FeedEnds { head, floor } = self.ends;
+        let FeedEnds { head, floor, .. } = self.ends;
         let from = from.try_into().map_or(0, u64::from_be_bytes);
         for number in from.max(row_of(floor + 1))..=row_of(head) {
             if self.is_full() {

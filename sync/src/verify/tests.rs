@@ -224,7 +224,7 @@ impl World {
             let header = storage::read(&self.nodes[node].storage, state::header).unwrap();
             assert_eq!(header.unwrap().digest, sum, "node {node}");
             let read = storage::read(&self.nodes[node].storage, |reader| {
-                state::feed_after(reader, 0, 100_000, usize::MAX, 0)
+                state::feed_after(reader, 0, 100_000, usize::MAX)
             });
             read.unwrap();
         }

@@ -245,6 +245,28 @@ pub(in crate::cli) struct DataItem {
     pub(in crate::cli) value: Value,
 }
 
+/// Answer of `GET /v1/data/{collection}/{key}/history`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct HistoryPage {
+    /// The newest first.
+    pub(in crate::cli) versions: Vec<HistoryVersion>,
+    /// Where the next page begins.
+    pub(in crate::cli) next: Option<String>,
+}
+
+/// One version of a document.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct HistoryVersion {
+    pub(in crate::cli) version: String,
+    pub(in crate::cli) time: String,
+    pub(in crate::cli) op: String,
+    /// `expired`: it was not a client that deleted it.
+    pub(in crate::cli) reason: Option<String>,
+    pub(in crate::cli) value: Option<Value>,
+}
+
 /// One event of `GET /v1/watch`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -253,6 +275,8 @@ pub(in crate::cli) struct Change {
     pub(in crate::cli) key: String,
     pub(in crate::cli) version: Option<String>,
     pub(in crate::cli) op: String,
+    /// `expired`: it was not a client that deleted it.
+    pub(in crate::cli) reason: Option<String>,
     pub(in crate::cli) value: Option<Value>,
 }
 

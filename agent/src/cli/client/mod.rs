@@ -34,7 +34,7 @@ use crate::config::HttpUrl;
 
 pub(super) use answers::{
     AuditRecord, AuditRecords, BatchReceipt, Change, DataPage, Decided, Endpoint, EventPage,
-    Finding, Member, Members, NodeEvent, Status, WriteReceipt, age,
+    Finding, HistoryPage, HistoryVersion, Member, Members, NodeEvent, Status, WriteReceipt, age,
 };
 pub use error::{ClientError, Refusal};
 pub(super) use events::EventStream;

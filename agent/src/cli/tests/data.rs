@@ -219,3 +219,46 @@ fn an_answer_that_is_not_the_apis_is_told_as_such() {
         listed.stderr
     );
 }
+
+#[test]
+fn history_lists_the_versions_and_prints_one_of_them() {
+    let page = r#"{"keeps":3,"versions":[
+        {"version":"v9","time":"2026-01-02T03:04:07.000Z","op":"delete","reason":"expired"},
+        {"version":"v8","time":"2026-01-02T03:04:06.000Z","op":"put","value":{"n":8}}],"next":"7"}"#;
+    let last = r#"{"keeps":3,"versions":[
+        {"version":"v7","time":"2026-01-02T03:04:05.000Z","op":"put","value":{"n":7}}],"next":null}"#;
+    let server = Server::start(|request| {
+        let is_first = !request.line.contains("before=");
+        Reply::Bytes(json("200 OK", if is_first { page } else { last }))
+    });
+    let listed = run(&["data", "history", "users", "a/b", "--api", &server.url()]);
+    assert_eq!(listed.code, 0, "{}", listed.stderr);
+    let lines: Vec<&str> = listed.stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", listed.stdout);
+    assert!(
+        lines[1].ends_with("v9       delete (expired)  -"),
+        "{}",
+        lines[1]
+    );
+    assert!(lines[3].ends_with("{\"n\":7}"), "{}", lines[3]);
+    let requests = server.requests();
+    let history = "GET /v1/data/users/a%2Fb/history?limit=200";
+    assert_eq!(requests[0].line, history);
+    assert_eq!(requests[1].line, format!("{history}&before=7"));
+    let server = Server::answering(json("200 OK", r#"{"n":7}"#));
+    let one = run(&[
+        "data",
+        "history",
+        "users",
+        "u1",
+        "--version",
+        "v7",
+        "--api",
+        &server.url(),
+    ]);
+    assert_eq!(one.stdout, "{\"n\":7}\n");
+    assert_eq!(
+        server.requests()[0].line,
+        "GET /v1/data/users/u1?version=v7"
+    );
+}

@@ -12,7 +12,11 @@ fn change(id: u32, key: &str) -> String {
 #[test]
 fn a_watch_prints_a_line_for_each_change() {
     let delete = "id: 8\ndata: {\"collection\":\"users\",\"key\":\"u2\",\"version\":\"v8\",\"op\":\"delete\"}\n\n";
-    let server = Server::answering(events(&format!(": hello\n\n{}{delete}", change(7, "u1"))));
+    let expired = delete
+        .replace('8', "9")
+        .replace("\"delete\"", "\"delete\",\"reason\":\"expired\"");
+    let changes = format!(": hello\n\n{}{delete}{expired}", change(7, "u1"));
+    let server = Server::answering(events(&changes));
     let watched = run(&[
         "data",
         "watch",
@@ -20,14 +24,14 @@ fn a_watch_prints_a_line_for_each_change() {
         "--prefix",
         "u",
         "--count",
-        "2",
+        "3",
         "--api",
         &server.url(),
     ]);
     assert_eq!(watched.code, 0);
     assert_eq!(
         watched.stdout,
-        "put users/u1 v7 {\"n\":7}\ndelete users/u2 v8\n"
+        "put users/u1 v7 {\"n\":7}\ndelete users/u2 v8\ndelete users/u2 v9 (expired)\n"
     );
     let request = &server.requests()[0];
     assert_eq!(request.line, "GET /v1/watch?collection=users&prefix=u");

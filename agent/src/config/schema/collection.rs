@@ -20,8 +20,13 @@ const TABLE: &str = "collections.NAME";
 const TTL_MAX: Duration = Duration::from_secs(315_576_000);
 
 /// Every key of a collection.
-pub(in crate::config) static COLLECTION_KEYS: &[&dyn AnyKey] =
-    &[&COLLECTION_MERGE, &COLLECTION_DOCUMENT_MAX, &COLLECTION_TTL];
+pub(in crate::config) static COLLECTION_KEYS: &[&dyn AnyKey] = &[
+    &COLLECTION_MERGE,
+    &COLLECTION_DOCUMENT_MAX,
+    &COLLECTION_TTL,
+    &COLLECTION_HISTORY,
+    &COLLECTION_HISTORY_AGE,
+];
 
 pub(in crate::config) static COLLECTION_MERGE: Key<Merge> = Key::new(
     KeyId {
@@ -50,5 +55,25 @@ pub(in crate::config) static COLLECTION_TTL: Key<Duration> = Key::new(
     },
     Initial::Unset { example: "30days" },
     "How long a document lives after a put that does not say so itself; without it, until it is deleted.",
+)
+.within(Duration::from_secs(1), TTL_MAX);
+
+pub(in crate::config) static COLLECTION_HISTORY: Key<u16> = Key::new(
+    KeyId {
+        table: TABLE,
+        name: "history",
+    },
+    Initial::Default("0"),
+    "Older versions of a document that each node keeps, of those that it went through itself; at most 16MiB a document.",
+)
+.within(0, 1000);
+
+pub(in crate::config) static COLLECTION_HISTORY_AGE: Key<Duration> = Key::new(
+    KeyId {
+        table: TABLE,
+        name: "history_age",
+    },
+    Initial::Unset { example: "30days" },
+    "How long older versions are kept; without it, until later ones take their place.",
 )
 .within(Duration::from_secs(1), TTL_MAX);

@@ -22,7 +22,8 @@ use crate::config::settings::{LogFormat, Strategy};
 use crate::config::value::{Raw, Setting, ValueError};
 
 pub(super) use collection::{
-    COLLECTION_DOCUMENT_MAX, COLLECTION_KEYS, COLLECTION_MERGE, COLLECTION_TTL, COLLECTIONS,
+    COLLECTION_DOCUMENT_MAX, COLLECTION_HISTORY, COLLECTION_HISTORY_AGE, COLLECTION_KEYS,
+    COLLECTION_MERGE, COLLECTION_TTL, COLLECTIONS,
 };
 
 /// One key whose values are of type `T`.
@@ -104,6 +105,7 @@ pub(crate) static KEYS: &[&dyn AnyKey] = &[
     &APP_PROBE_INTERVAL,
     &APP_PROBE_TIMEOUT,
     &API_LISTEN,
+    &API_WATCHES_MAX,
     &PROXY_LISTEN,
     &PROXY_STRATEGY,
     &PROXY_WORKERS,
@@ -330,6 +332,16 @@ pub(super) static API_LISTEN: Key<SocketAddr> = Key::new(
     "TCP address of the HTTP API and the page.",
 )
 .with_flag("--api-listen");
+
+pub(super) static API_WATCHES_MAX: Key<u16> = Key::new(
+    KeyId {
+        table: "api",
+        name: "watches_max",
+    },
+    Initial::Default("16384"),
+    "Watches at once; they have room of their own, so that requests never wait for them.",
+)
+.within(1, u16::MAX);
 
 pub(super) static PROXY_LISTEN: Key<SocketAddr> = Key::new(
     KeyId {

@@ -63,7 +63,7 @@ fn an_unknown_key_is_refused_with_what_was_meant() {
         ),
         (
             "[collections.\"a.b\"]\ncolour = 1",
-            "[collections.\"a.b\"] colour: unknown key; [collections.\"a.b\"] takes merge, document_max, ttl",
+            "[collections.\"a.b\"] colour: unknown key; [collections.\"a.b\"] takes merge, document_max, ttl, history, history_age",
         ),
         (
             "[collections]\nmerge = \"set\"",

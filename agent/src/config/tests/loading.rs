@@ -39,6 +39,7 @@ probe_interval = "2s"
 probe_timeout = "500ms"
 [api]
 listen = "127.0.0.1:6"
+watches_max = 5
 [proxy]
 listen = "0.0.0.0:7"
 strategy = "round-robin"

@@ -72,6 +72,15 @@ impl Document {
         self.speaking(self.horizon(now_ms)).next().is_none()
     }
 
+    /// Whether there is nothing to see at `now_ms`, nor will be at any later moment unless
+    /// another write comes: it was deleted, or it has expired. Whoever collects tombstones
+    /// may collect it like one, and must wait like there until every node has all that was
+    /// written up to `now_ms`: a write that was made in time may still put the expiry off.
+    pub fn is_gone(&self, now_ms: u64) -> bool {
+        // What has expired at one moment has so at all later ones, and hides the same.
+        self.is_tombstone(now_ms)
+    }
+
     /// When the document expires, in milliseconds since 1970.
     pub fn expires_at(&self) -> Option<u64> {
         let (_, moment) = self.part(&Part::Expiry)?;

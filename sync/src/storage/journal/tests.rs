@@ -495,7 +495,7 @@ fn a_store_of_the_first_format_is_opened_and_kept_whole() {
                 changed.value(0).as_deref(),
                 Some(&br#"{"name":"user 0","changed":true}"#[..])
             );
-            assert_eq!(state::feed_after(reader, 0, 1000, 1 << 20, 0)?.len(), 58);
+            assert_eq!(state::feed_after(reader, 0, 1000, 1 << 20)?.len(), 58);
             assert_eq!(state::vector(reader)?.iter().count(), 2);
             assert_eq!(
                 reader.get(Table::Meta, records::META_FORMAT)?,

@@ -57,7 +57,11 @@ fn entry() -> impl Strategy<Value = EntryRecord> {
         for write in &writes {
             document.merge(write);
         }
-        EntryRecord { document, position }
+        EntryRecord {
+            expired: document.expires_at().is_some() && position % 2 == 0,
+            document,
+            position,
+        }
     })
 }
 
@@ -122,6 +126,7 @@ fn the_bytes_of_a_plain_entry_are_those_of_format_1() {
     let bytes = encode_entry(&EntryRecord {
         document,
         position: 4,
+        expired: false,
     });
     assert_eq!(bytes, [head(1), b"{}".to_vec()].concat());
 }
@@ -141,6 +146,7 @@ fn the_bytes_of_an_entry_of_parts_are_as_drawn() {
     let bytes = encode_entry(&EntryRecord {
         document,
         position: 4,
+        expired: false,
     });
     let mut expected = head(2);
     expected.extend_from_slice(&head(0)[..40]);

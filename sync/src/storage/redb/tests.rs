@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::model::document::{Part, PartWrite, Write};
 use crate::model::{Collection, Dot, Epoch, Key, Origin, ReplicaId, Timestamp, Version};
-use crate::storage::state::{self, Header};
+use crate::storage::state::{self, Header, Storing};
 
 const CACHE: usize = 4 * 1024 * 1024;
 
@@ -31,11 +31,19 @@ fn put(storage: &RedbStorage, seq: u64, name: &str, value: &str) {
                 origin,
                 clock: Timestamp(0),
                 feed: state::FeedEnds::default(),
+                bounds: super::super::FeedBounds::default(),
                 digest: state::Digest::default(),
             });
             let current = state::entry(writer, &key)?;
             let merging = state::Merging::of(current, &write);
-            state::store(writer, &mut header, &key, version.dot, merging)?;
+            state::store(
+                writer,
+                &mut header,
+                &key,
+                version.dot,
+                Storing::default(),
+                merging,
+            )?;
             state::set_header(writer, &header)?;
             Ok(Finish::Commit)
         })
@@ -173,4 +181,33 @@ fn a_store_of_a_newer_format_is_refused() {
             ..
         }) if found == FORMAT + 1
     ));
+}
+
+#[test]
+fn a_store_of_format_3_gets_what_it_lacks_and_keeps_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = RedbStorage::open(directory.path(), CACHE).unwrap();
+    put(&storage, 1, "a", "{}");
+    let transaction = storage.database().unwrap().begin_write().unwrap();
+    for table in [Table::Expiries, Table::History] {
+        assert!(transaction.delete_table(definition(table)).unwrap());
+    }
+    transaction
+        .open_table(definition(Table::Meta))
+        .unwrap()
+        .insert(records::META_FORMAT, &3_u32.to_be_bytes()[..])
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(storage);
+    let storage = RedbStorage::open(directory.path(), CACHE).unwrap();
+    assert_eq!(names(&storage), ["a"]);
+    let (format, first) = super::super::read(&storage, |reader| {
+        Ok((
+            reader.get(Table::Meta, records::META_FORMAT)?,
+            super::super::expiries::first(reader, 0)?,
+        ))
+    })
+    .unwrap();
+    assert_eq!(format, Some(FORMAT.to_be_bytes().to_vec()));
+    assert_eq!(first, None);
 }

@@ -14,7 +14,9 @@ const OLD_FEED: Definition = TableDefinition::new("feed");
 const LIVE: u8 = 0;
 const PAST: u8 = 1;
 
-/// Brings a file of format 1 or 2 to [`FORMAT`].
+/// Brings a file of an older format to [`FORMAT`]. One of format 3 lacks two tables
+/// only; what is in the one of expiries is for the replica to say (`expiries.rs`), since the journal may hold
+/// documents that the file does not.
 pub(super) fn upgrade(database: &Database) -> Result<(), StoreError> {
     let mut transaction = database.begin_write().map_err(database_error)?;
     transaction

@@ -193,3 +193,41 @@ fn purging_waits_until_the_expiry_is_settled() {
     assert_eq!(doc.fingerprint(), fingerprint);
     assert!(!doc.purge(1_050));
 }
+
+/// Why values of expired documents are not dropped: a node that had done so would not have
+/// what a write brings back that was made in time and came late.
+#[test]
+fn what_was_put_off_in_time_brings_back_what_had_expired() {
+    let mut world = World::new();
+    put_for(&mut world, Merge::Fields, r#"{"a":1}"#, 50);
+    let action = Action::Patch(bytes(r#"{"b":2}"#));
+    world
+        .act(1, Merge::Fields, &action, Some(1_000_000))
+        .unwrap();
+    let now_ms = pass(&mut world, 100);
+    let mut dropped = world.nodes[0].doc.clone();
+    assert!(dropped.is_gone(now_ms) && dropped.purge(now_ms));
+    assert_eq!(world.outcome(), r#"{"a":1,"b":2}"#);
+    for write in world.nodes[1].doc.writes() {
+        dropped.merge(write);
+    }
+    assert_eq!(dropped.fingerprint(), world.nodes[0].doc.fingerprint());
+    assert_eq!(
+        shown(dropped.value(now_ms)),
+        r#"{"b":2}"#,
+        "and nobody would notice"
+    );
+}
+
+proptest! {
+    #[test]
+    fn what_is_gone_stays_so_until_something_is_written(steps in steps(24)) {
+        let mut world = World::new();
+        world.run(&steps);
+        for node in &world.nodes {
+            let gone: Vec<bool> = (1_000..1_200).map(|now_ms| node.doc.is_gone(now_ms)).collect();
+            prop_assert!(gone.is_sorted(), "{:?}", node.doc);
+            prop_assert_eq!(gone.last().copied(), Some(node.doc.value(1_199).is_none()));
+        }
+    }
+}
