@@ -25,6 +25,8 @@ fn a_command_line_that_makes_no_sense_ends_with_code_2() {
         &["basic-agent", "data", "get", "users", ""],
         &["basic-agent", "data", "list", "users", "--limit", "0"],
         &["basic-agent", "leave", "--timeout", "soon"],
+        &["basic-agent", "sync", "repair", "--apply", "--dry-run"],
+        &["basic-agent", "sync", "repair", "--partial"],
         &["basic-agent", "run", "--peer-secret", SECRET],
     ] {
         let error = Cli::try_parse_from(args).unwrap_err();

@@ -88,15 +88,6 @@ fn what_is_applied_is_asked_for_in_so_many_words_and_ends_with_0_when_all_is_men
         "{}",
         shown.stdout
     );
-    let both = run(&[
-        "sync",
-        "repair",
-        "--apply",
-        "--dry-run",
-        "--api",
-        &server.url(),
-    ]);
-    assert_eq!(both.code, 2, "one or the other");
 }
 
 #[test]
