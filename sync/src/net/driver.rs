@@ -37,14 +37,11 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the thread waits after the store has failed and could not be read again.
 const RELOAD_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a caller gets for its write.
-pub(super) type Reply = oneshot::Sender<Result<WriteReceipt, WriteRefused>>;
+/// What a caller gets for a write, or for a part of a backup.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, WriteRefused>>;
 
 /// What a caller gets for its pieces of work; an error says why nothing was done.
 pub(super) type MendReply = oneshot::Sender<Result<Vec<Mended>, String>>;
-
-/// What a restore gets for a part of a backup.
-pub(super) type TakenReply = oneshot::Sender<Result<TakenIn, WriteRefused>>;
 
 /// Something for the driver to do. A permit, where there is one, is given back when
 /// the command is done: it bounds the bytes that wait.
@@ -53,13 +50,13 @@ pub(super) enum Command {
         operations: Vec<Operation>,
         acks: AckTarget,
         acks_timeout: Duration,
-        reply: Reply,
+        reply: Reply<WriteReceipt>,
         permit: OwnedSemaphorePermit,
     },
     TakeIn {
         changes: Vec<Delta>,
         claim: Option<VersionVector>,
-        reply: TakenReply,
+        reply: Reply<TakenIn>,
         permit: OwnedSemaphorePermit,
     },
     Message {
@@ -95,9 +92,9 @@ pub(super) struct Driver {
 
 /// What the loop carries from turn to turn.
 struct Turn {
-    replies: HashMap<RequestId, Reply>,
+    replies: HashMap<RequestId, Reply<WriteReceipt>>,
     mending: HashMap<RequestId, MendReply>,
-    taken_replies: HashMap<RequestId, TakenReply>,
+    taken_replies: HashMap<RequestId, Reply<TakenIn>>,
     next_request: u64,
     /// Inputs of a failed commit that nobody would send again.
     again: Vec<Input>,

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::arrival::{self, WaitError};
 use super::disk::{Disk, DiskStatus, Stuck};
-use super::driver::{Command, Driver};
+use super::driver::{Command, Driver, Reply};
 use super::hub::{EndHub, Hub};
 use super::incoming::{Greeting, Incoming};
 use super::lag::PeerLag;
@@ -118,9 +118,6 @@ pub enum ReadError {
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
 }
-
-/// Where the driver answers a write.
-type Replied = oneshot::Receiver<Result<WriteReceipt, WriteRefused>>;
 
 /// Starts a replica on a store, on a thread of its own on which the connections to its
 /// peers live too.
@@ -267,7 +264,32 @@ impl Handle {
         if let Some(reason) = self.writes_refused() {
             return Err(WriteError::HeldBack(reason));
         }
-        let accepted = self.enqueue(operations, acks, acks_timeout);
+        let bytes = operations.iter().map(Operation::weight).sum();
+        self.submit(bytes, |reply, permit| Command::Write {
+            operations,
+            acks,
+            acks_timeout,
+            reply,
+            permit,
+        })
+        .await
+    }
+
+    /// Hands a command to the driver, as soon as there is room for its bytes, and waits for
+    /// the answer; but for neither while the disk is stuck. Where it is given up before the
+    /// command is handed over, the driver never sees it.
+    async fn submit<T>(
+        &self,
+        bytes: usize,
+        command: impl FnOnce(Reply<T>, OwnedSemaphorePermit) -> Command,
+    ) -> Result<T, WriteError> {
+        let accepted = async {
+            let permit = self.room(bytes + WRITE_OVERHEAD_BYTES).await?;
+            let (reply, replied) = oneshot::channel();
+            let sent = self.commands.send(command(reply, permit)).await;
+            sent.map_err(|_| WriteError::Stopped)?;
+            Ok::<_, WriteError>(replied)
+        };
         let replied = match self.disk.unless_stuck(accepted).await {
             Ok(accepted) => accepted?,
             Err(Stuck(waited)) => return Err(WriteError::DiskStuck(waited)),
@@ -276,29 +298,6 @@ impl Handle {
             Ok(reply) => Ok(reply.map_err(|_| WriteError::Unknown)??),
             Err(Stuck(waited)) => Err(WriteError::Unanswered(waited)),
         }
-    }
-
-    /// Hands a write to the driver, as soon as there is room for it. Where this is given
-    /// up, the driver never sees the write.
-    async fn enqueue(
-        &self,
-        operations: Vec<Operation>,
-        acks: AckTarget,
-        acks_timeout: Duration,
-    ) -> Result<Replied, WriteError> {
-        let bytes = operations.iter().map(Operation::weight).sum::<usize>() + WRITE_OVERHEAD_BYTES;
-        let permit = self.room(bytes).await?;
-        let (reply, replied) = oneshot::channel();
-        let command = Command::Write {
-            operations,
-            acks,
-            acks_timeout,
-            reply,
-            permit,
-        };
-        let sent = self.commands.send(command).await;
-        sent.map_err(|_| WriteError::Stopped)?;
-        Ok(replied)
     }
 
     /// Waits until so many more bytes may wait for the disk.
@@ -323,28 +322,14 @@ impl Handle {
         if self.sealed.load(Ordering::SeqCst) {
             return Err(WriteError::Stopped);
         }
-        let accepted = async {
-            let bytes = changes.iter().map(Delta::weight).sum::<usize>() + WRITE_OVERHEAD_BYTES;
-            let permit = self.room(bytes).await?;
-            let (reply, replied) = oneshot::channel();
-            let command = Command::TakeIn {
-                changes,
-                claim,
-                reply,
-                permit,
-            };
-            let sent = self.commands.send(command).await;
-            sent.map_err(|_| WriteError::Stopped)?;
-            Ok::<_, WriteError>(replied)
-        };
-        let replied = match self.disk.unless_stuck(accepted).await {
-            Ok(accepted) => accepted?,
-            Err(Stuck(waited)) => return Err(WriteError::DiskStuck(waited)),
-        };
-        match self.disk.unless_stuck(replied).await {
-            Ok(reply) => Ok(reply.map_err(|_| WriteError::Unknown)??),
-            Err(Stuck(waited)) => Err(WriteError::Unanswered(waited)),
-        }
+        let bytes = changes.iter().map(Delta::weight).sum();
+        self.submit(bytes, |reply, permit| Command::TakeIn {
+            changes,
+            claim,
+            reply,
+            permit,
+        })
+        .await
     }
 
     /// Begins a backup of what is here. Its pieces are read one by one, and each reading
