@@ -26,8 +26,8 @@
 //! - A torn record at the very end is what a crash leaves: it was never acknowledged and
 //!   is dropped. Damage anywhere else is told as such: nothing is dropped in silence.
 //!
-//! Lock order: `log`, then `layers`. A reader holds `layers` shared while it reads, so
-//! reads are pages, not walks over everything.
+//! Lock order: `log`, then `layers`; `log`, then the segment that it makes ahead. A reader
+//! holds `layers` shared while it reads, so reads are pages, not walks over everything.
 
 mod checkpoint;
 #[cfg(any(test, fuzzing))]
