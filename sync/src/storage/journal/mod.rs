@@ -342,7 +342,16 @@ impl Reader for Transaction<'_> {
 
 impl Writer for Transaction<'_> {
     fn insert(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.changes.set(table, key.to_vec(), Some(value.to_vec()));
+        self.insert_owned(table, key.to_vec(), value.to_vec())
+    }
+
+    fn insert_owned(
+        &mut self,
+        table: Table,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.changes.set(table, key, Some(value));
         Ok(())
     }
 
