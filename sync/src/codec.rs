@@ -34,6 +34,8 @@ pub const HELLO_BYTES_MAX: usize = 1024;
 
 /// The codec that this program speaks: bincode 2, standard configuration.
 const CODEC_BINCODE: u8 = 1;
+/// Room that every frame begins with.
+const FRAME_MIN: usize = 64;
 /// Version of the protocol between agents.
 pub const PROTOCOL: u16 = 2;
 
@@ -102,7 +104,13 @@ pub fn decode_hello(frame: &[u8]) -> Result<Hello, DecodeError> {
 
 /// Encodes a message as a whole frame.
 pub fn encode_message(message: &Message) -> Bytes {
-    frame(&WireMessage::from(message))
+    let changes = match message {
+        Message::Push { changes } => changes.as_slice(),
+        Message::PullChunk(chunk) => &chunk.changes,
+        _ => &[],
+    };
+    let bytes = changes.iter().map(Delta::weight).sum();
+    frame_of_about(bytes, &WireMessage::from(message))
 }
 
 /// Decodes a message from a frame without its length.
@@ -127,7 +135,14 @@ pub fn frame_length(bytes: [u8; LENGTH_BYTES], most: usize) -> Result<usize, Dec
 }
 
 fn frame(body: &impl Encode) -> Bytes {
-    let mut frame = vec![0, 0, 0, 0, CODEC_BINCODE];
+    frame_of_about(0, body)
+}
+
+/// A frame with room for so many bytes from the beginning, since making room again and
+/// again costs more than the encoding.
+fn frame_of_about(bytes: usize, body: &impl Encode) -> Bytes {
+    let mut frame = Vec::with_capacity(FRAME_MIN + bytes);
+    frame.extend_from_slice(&[0, 0, 0, 0, CODEC_BINCODE]);
     // A Vec takes any number of bytes.
     bincode::encode_into_std_write(body, &mut frame, bincode::config::standard())
         .expect("a message of ours can always be encoded");

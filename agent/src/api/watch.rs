@@ -1,7 +1,8 @@
 //! `GET /v1/watch`: changes as server-sent events, one event a change.
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
+use std::fmt::Display;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use basic_sync::model::Collection;
+use basic_sync::model::document::Revision;
 use basic_sync::net::{Cursor, Seen, Watch, WatchError};
 use basic_sync::storage::state::FeedItem;
 use bytes::BytesMut;
 use futures_util::{Stream, StreamExt, stream};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::timeout;
 
 use super::Api;
@@ -24,6 +25,10 @@ use super::extract::Params;
 use super::problem::Problem;
 use super::room::{self, Door, Watching};
 
+/// About how many bytes an event takes besides its key and its document.
+const HEAD_BYTES: usize = 192;
+/// What stands before the document in an event.
+const VALUE: &[u8] = b",\"value\":";
 /// How often a watch without changes says that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -42,11 +47,14 @@ pub(super) struct WatchQuery {
 struct Change<'a> {
     collection: &'a str,
     key: &'a str,
-    version: String,
+    #[serde(serialize_with = "shown")]
+    version: Revision,
     #[serde(flatten)]
     told: Told,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Box<RawValue>>,
+}
+
+fn shown<S: Serializer>(text: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(text)
 }
 
 /// What became of a document.
@@ -154,32 +162,39 @@ fn event(item: &FeedItem, cursor: Cursor) -> Bytes {
     let change = Change {
         collection: key.collection().as_str(),
         key: key.name(),
-        version: entry.revision.to_string(),
+        version: entry.revision,
         told: Told::of(item),
-        value: entry.value.as_deref().and_then(data::raw),
     };
     let id = Cursor {
         position: item.position,
         ..cursor
     };
-    // Text and a document that was checked before: it can always be written.
-    let data = serde_json::to_string(&change).unwrap_or_default();
-    let mut text = String::with_capacity(data.len() + 96);
+    let mut data = Vec::with_capacity(HEAD_BYTES + item.change.weight());
+    // Text only, and to memory: it can always be written.
+    let _ = serde_json::to_writer(&mut data, &change);
+    if let Some(document) = &entry.value {
+        // It was checked to be JSON before it was stored, and becomes the last member as it is.
+        data.pop();
+        data.extend_from_slice(VALUE);
+        data.extend_from_slice(document);
+        data.push(b'}');
+    }
+    let mut text = Vec::with_capacity(data.len() + HEAD_BYTES);
     push_event(&mut text, &id, &data);
     text.into()
 }
 
 /// An event as the HTML standard draws it (9.2.6). A line of data ends where a document
 /// was written over several lines; whoever reads it joins them again.
-fn push_event(text: &mut String, id: &Cursor, data: &str) {
-    // Writing to a string cannot fail.
+fn push_event(text: &mut Vec<u8>, id: &Cursor, data: &[u8]) {
+    // Writing to memory cannot fail.
     let _ = writeln!(text, "id: {id}");
-    for line in data.split(['\n', '\r']) {
-        text.push_str("data: ");
-        text.push_str(line);
-        text.push('\n');
+    for line in data.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        text.extend_from_slice(b"data: ");
+        text.extend_from_slice(line);
+        text.push(b'\n');
     }
-    text.push('\n');
+    text.push(b'\n');
 }
 
 #[cfg(test)]
@@ -193,8 +208,9 @@ mod tests {
             replica,
             position: 7,
         };
-        let mut text = String::new();
-        push_event(&mut text, &id, "{\n\"a\":\r\n1}");
+        let mut text = Vec::new();
+        push_event(&mut text, &id, b"{\n\"a\":\r\n1}");
+        let text = String::from_utf8(text).unwrap();
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(lines, ["data: {", "data: \"a\":", "data: ", "data: 1}", ""]);
     }

@@ -126,6 +126,19 @@ pub trait Writer: Reader {
     /// [`StoreError`] when the medium fails; the transaction is lost then.
     fn insert(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
 
+    /// Sets the value of a key, to bytes that need not be copied.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the medium fails; the transaction is lost then.
+    fn insert_owned(
+        &mut self,
+        table: Table,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.insert(table, &key, &value)
+    }
+
     /// Removes a key; nothing happens where there is none.
     ///
     /// # Errors

@@ -193,13 +193,15 @@ pub fn encode_entry(record: &EntryRecord) -> Vec<u8> {
         position,
         expired,
     } = record;
-    let mut bytes = Vec::with_capacity(49 + document.weight());
+    let text = document.only_root();
+    let rest = text.map_or(document.weight(), |text| text.map_or(0, Bytes::len));
+    let mut bytes = Vec::with_capacity(49 + rest);
     let Some(version) = document.version() else {
         return bytes;
     };
     put_version(&mut bytes, version);
     bytes.extend_from_slice(&position.to_be_bytes());
-    match document.only_root() {
+    match text {
         Some(None) => bytes.push(KIND_TOMBSTONE),
         Some(Some(text)) => {
             bytes.push(KIND_DOCUMENT);

@@ -378,7 +378,7 @@ pub(super) fn put_at_head(
 ) -> Result<(), StoreError> {
     header.feed.head += 1;
     let position = record.position;
-    writer.insert(Table::Entries, key, &records::encode_entry(record))?;
+    writer.insert_owned(Table::Entries, key.to_vec(), records::encode_entry(record))?;
     let row = row_of(position).to_be_bytes();
     writer.change(Table::Feed, &row, &mut |row| {
         chunks::set(row, position, key);

@@ -164,6 +164,14 @@ impl Document {
 
     /// Takes in what `incoming` still has to say.
     pub fn merge(&mut self, incoming: &Write) -> Merged {
+        if self.is_empty() && !incoming.parts.is_empty() {
+            // Nothing stands against any of it, which is so for most writes.
+            self.writes = vec![incoming.clone()];
+            return Merged {
+                taken: true,
+                died: Vec::new(),
+            };
+        }
         let own_root = self.part(&Part::Root).map(|(version, _)| *version);
         let root = own_root.max(root_of(incoming));
         let mut wins: Vec<bool> = incoming

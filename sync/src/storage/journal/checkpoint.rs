@@ -89,7 +89,7 @@ impl Shared {
 
     /// The thread.
     pub(super) fn checkpoint_until_stopped(&self) {
-        lock(&self.log).prepare();
+        Log::prepare(lock(&self.log));
         loop {
             let stopping = self.wait_for_work();
             #[cfg(test)]
@@ -160,7 +160,7 @@ impl Shared {
         lock(&self.checkpoints).frozen = None;
         let mut log = lock(&self.log);
         log.forget_before(applied.oldest);
-        log.prepare();
+        Log::prepare(log);
         Ok(())
     }
 

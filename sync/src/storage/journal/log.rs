@@ -2,19 +2,29 @@
 //! cut off at its beginning once the file has what it says.
 
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::super::{OpenError, StoreError};
-use super::Applied;
 use super::layers::Batch;
 use super::medium::{Medium, Segment};
 use super::segment::{self, HEADER_BYTES, Header};
+use super::{Applied, lock};
+
+/// Zeros that are written at once.
+const ZEROS_BYTES: usize = 256 * 1024;
+
+/// A segment made ahead, with its number.
+type Spare = Option<(u64, Box<dyn Segment>)>;
 
 /// The journal.
 pub(super) struct Log {
-    medium: Box<dyn Medium>,
+    medium: Arc<dyn Medium>,
     current: Current,
-    /// A segment made ahead, so that a writer need not wait for it.
-    spare: Option<(u64, Box<dyn Segment>)>,
+    /// So that a writer need not make it. Locked while it is being made, so that nobody
+    /// else makes the same one; whoever has this lock never waits for the log's.
+    spare: Arc<Mutex<Spare>>,
+    /// How long the segment before the current one has become.
+    before_length: u64,
     /// The oldest segment that is still there.
     oldest: u64,
     next_seq: u64,
@@ -60,9 +70,10 @@ impl Log {
             source: error,
         })?;
         let log = Self {
-            medium,
+            medium: medium.into(),
             current,
-            spare: None,
+            spare: Arc::default(),
+            before_length: 0,
             oldest: if applied.is_some() { oldest } else { id },
             next_seq: seq + 1,
             record: Vec::new(),
@@ -73,6 +84,12 @@ impl Log {
     /// The segment that is written to.
     pub(super) fn id(&self) -> u64 {
         self.current.id
+    }
+
+    /// How long the segment that is written to has become.
+    #[cfg(test)]
+    pub(super) fn length(&self) -> u64 {
+        self.current.length
     }
 
     /// The last record.
@@ -108,18 +125,32 @@ impl Log {
     /// has what they say.
     pub(super) fn turn_over(&mut self) -> Result<(), StoreError> {
         let id = self.current.id + 1;
-        let spare = self.spare.take().filter(|(spare, _)| *spare == id);
+        let length = self.current.length;
+        let spare = lock(&self.spare).take().filter(|(spare, _)| *spare == id);
         let made = spare.map(|(_, segment)| segment);
-        self.current =
-            Current::begin(&*self.medium, id, made, self.current.length).map_err(store_error)?;
+        self.current = Current::begin(&*self.medium, id, made, length).map_err(store_error)?;
+        self.before_length = length;
         Ok(())
     }
 
-    /// Makes the next segment ahead of time. Nothing depends on it.
-    pub(super) fn prepare(&mut self) {
-        let id = self.current.id + 1;
-        if self.spare.is_none() {
-            self.spare = self.medium.create(id).ok().map(|segment| (id, segment));
+    /// Makes the next segment ahead of time, while others write. Nothing depends on it.
+    ///
+    /// It is filled with zeros as far as the last one was written: to make durable what is
+    /// written over other bytes, the file system need not also note that these bytes count
+    /// now.
+    pub(super) fn prepare(log: MutexGuard<'_, Self>) {
+        let (medium, spare) = (log.medium.clone(), log.spare.clone());
+        let (id, length) = (log.current.id + 1, log.before_length);
+        // Taken before the log is let go: else a writer might make and use this one.
+        let mut spare = lock(&spare);
+        drop(log);
+        if spare.is_none() {
+            let made = medium.create(id).and_then(|made| fill(made, length));
+            if made.is_err() {
+                // Where there is no room for it, it must not take what is left.
+                let _ = medium.remove(id);
+            }
+            *spare = made.ok().map(|segment| (id, segment));
         }
     }
 
@@ -131,6 +162,21 @@ impl Log {
         }
         self.oldest = self.oldest.max(oldest);
     }
+}
+
+/// Writes so many zeros to an empty segment.
+fn fill(mut segment: Box<dyn Segment>, length: u64) -> io::Result<Box<dyn Segment>> {
+    let zeros = vec![0; ZEROS_BYTES];
+    let mut at = 0;
+    while at < length {
+        let left = usize::try_from(length - at).unwrap_or(ZEROS_BYTES);
+        segment.write_at(&zeros[..left.min(ZEROS_BYTES)], at)?;
+        at += ZEROS_BYTES as u64;
+    }
+    if length > 0 {
+        segment.sync()?;
+    }
+    Ok(segment)
 }
 
 impl Current {

@@ -12,7 +12,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 const RESERVED_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A place for numbered segments.
-pub(super) trait Medium: Send {
+pub(super) trait Medium: Send + Sync {
     /// The numbers of the segments that are there, in no order.
     fn segments(&self) -> io::Result<Vec<u64>>;
 

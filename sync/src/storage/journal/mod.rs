@@ -26,8 +26,8 @@
 //! - A torn record at the very end is what a crash leaves: it was never acknowledged and
 //!   is dropped. Damage anywhere else is told as such: nothing is dropped in silence.
 //!
-//! Lock order: `log`, then `layers`. A reader holds `layers` shared while it reads, so
-//! reads are pages, not walks over everything.
+//! Lock order: `log`, then `layers`; `log`, then the segment that it makes ahead. A reader
+//! holds `layers` shared while it reads, so reads are pages, not walks over everything.
 
 mod checkpoint;
 #[cfg(any(test, fuzzing))]
@@ -342,7 +342,16 @@ impl Reader for Transaction<'_> {
 
 impl Writer for Transaction<'_> {
     fn insert(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.changes.set(table, key.to_vec(), Some(value.to_vec()));
+        self.insert_owned(table, key.to_vec(), value.to_vec())
+    }
+
+    fn insert_owned(
+        &mut self,
+        table: Table,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.changes.set(table, key, Some(value));
         Ok(())
     }
 

@@ -465,6 +465,23 @@ fn checkpoints_cut_the_journal_off() {
     );
 }
 
+#[test]
+fn a_segment_made_ahead_is_filled_as_far_as_the_last_was_written() {
+    let (base, disk) = (MemoryStorage::default(), Disk::default());
+    let storage = open(&base, &disk).unwrap();
+    for key in 0..9 {
+        put(&storage, &[(key, Some(key))]).unwrap();
+    }
+    let written = lock(&storage.shared.log).length();
+    storage.checkpoint().unwrap();
+    drop(storage);
+    let ahead = disk.with(|disk| disk.segments.last_key_value().unwrap().1.clone());
+    assert!(ahead.pending.is_empty());
+    assert_eq!(ahead.durable, vec![0; usize::try_from(written).unwrap()]);
+    let storage = open(&base, &disk).unwrap();
+    assert_eq!(rows(&storage).len(), 9);
+}
+
 /// The files of a store as the first format left them, made by that version of the
 /// program: 43 keys, five of them deleted, ten of them written twice, two of another
 /// replica.

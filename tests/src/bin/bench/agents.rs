@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::backend::Backend;
 use crate::detection::{Group, Leave, Requests};
+use crate::exchange::Connections;
 use crate::lines::Lines;
 use crate::replication::Store;
 use crate::service::Contestant;
@@ -36,6 +37,9 @@ const COLLECTION: &str = "bench";
 /// A cluster of agents that is ready.
 pub(crate) struct Agents {
     client: Arc<Client>,
+    writes: Connections,
+    /// Where the APIs listen.
+    apis: Vec<SocketAddr>,
     binaries: Binaries,
     layout: Layout,
     agents: Vec<Contestant>,
@@ -63,6 +67,8 @@ impl Agents {
         let agents = layout.iter().map(|node| start_agent(&binaries, &node));
         let mut cluster = Agents {
             client: Arc::default(),
+            writes: Connections::default(),
+            apis: layout.iter().map(|node| node.api()).collect(),
             agents: agents.collect::<anyhow::Result<_>>()?,
             binaries,
             layout,
@@ -156,16 +162,9 @@ impl Agents {
 
 impl Store for Agents {
     async fn put(&self, node: usize, key: &str, document: String) -> anyhow::Result<()> {
-        let node = self.node(node)?.api();
-        let url = format!("http://{node}/v1/data/{COLLECTION}/{key}");
-        let answer = self.client.call(Method::PUT, &url, document.into()).await?;
-        anyhow::ensure!(
-            answer.status.is_success(),
-            "answered {}: {}",
-            answer.status,
-            answer.text()
-        );
-        Ok(())
+        let address = *self.apis.get(node).context("there is no such node")?;
+        let target = format!("/v1/data/{COLLECTION}/{key}");
+        self.writes.send(address, "PUT", &target, &document).await
     }
 
     async fn watches(&self) -> anyhow::Result<Vec<Watch>> {

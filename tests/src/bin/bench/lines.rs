@@ -3,6 +3,7 @@
 //! A watch answers in lines, whether server-sent events (ours) or a JSON
 //! document a line (etcd's).
 
+use std::io::BufRead;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -66,14 +67,11 @@ impl Lines {
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
         let mut searched = 0;
         loop {
-            let found = self
-                .buffer
-                .iter()
-                .skip(searched)
-                .position(|byte| *byte == b'\n');
-            if let Some(found) = found {
-                let mut line = self.buffer.split_to(searched + found + 1);
-                line.truncate(searched + found);
+            // Faster than a look at each byte.
+            let end = searched + (&self.buffer[searched..]).skip_until(b'\n')?;
+            if end > searched && self.buffer[end - 1] == b'\n' {
+                let mut line = self.buffer.split_to(end);
+                line.truncate(end - 1);
                 return Ok(Some(line.freeze()));
             }
             searched = self.buffer.len();

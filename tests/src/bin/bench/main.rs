@@ -16,6 +16,7 @@ mod agents;
 mod arguments;
 mod backend;
 mod detection;
+mod exchange;
 mod lines;
 mod load;
 mod peers;

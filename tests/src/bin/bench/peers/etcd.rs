@@ -18,6 +18,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::exchange::Connections;
 use crate::lines::Lines;
 use crate::peers::Program;
 use crate::replication::Store;
@@ -30,6 +31,7 @@ const READY_MAX: Duration = Duration::from_secs(30);
 /// A cluster of etcd.
 pub(crate) struct Etcd {
     client: Client,
+    writes: Connections,
     members: Vec<Contestant>,
     /// The leader's first.
     addresses: Vec<SocketAddr>,
@@ -69,6 +71,7 @@ impl Etcd {
         let addresses = layout.iter().map(|node| node.api()).collect();
         let mut etcd = Etcd {
             client: Client::default(),
+            writes: Connections::default(),
             members,
             addresses,
         };
@@ -100,21 +103,13 @@ impl Etcd {
 
 impl Store for Etcd {
     async fn put(&self, node: usize, key: &str, document: String) -> anyhow::Result<()> {
-        let address = self.addresses.get(node).context("there is no such node")?;
-        let url = format!("http://{address}/v3/kv/put");
+        let address = *self.addresses.get(node).context("there is no such node")?;
         let put = format!(
             r#"{{"key":"{}","value":"{}"}}"#,
             BASE64_STANDARD.encode(key),
             BASE64_STANDARD.encode(document),
         );
-        let answer = self.client.call(Method::POST, &url, put.into()).await?;
-        anyhow::ensure!(
-            answer.status == 200,
-            "etcd answered {}: {}",
-            answer.status,
-            answer.text()
-        );
-        Ok(())
+        self.writes.send(address, "POST", "/v3/kv/put", &put).await
     }
 
     async fn watches(&self) -> anyhow::Result<Vec<Watch>> {
