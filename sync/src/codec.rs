@@ -10,6 +10,7 @@
 //! read, bincode gets a limit that follows from the length of the frame, text and
 //! documents are borrowed from it, trailing bytes are refused, and no type is recursive.
 
+mod tree;
 mod verify;
 
 use bincode::{BorrowDecode, Decode, Encode};
@@ -23,6 +24,7 @@ use crate::model::{
 };
 use crate::protocol::{Message, PullChunk};
 
+use self::tree::{WireAnswer, WireTree};
 pub use verify::{decode_answer, decode_request, encode_answer, encode_request};
 
 /// Largest frame, in bytes, without its length.
@@ -193,11 +195,12 @@ fn decode_within<'f, T: BorrowDecode<'f, ()>, const LIST_BYTES_MAX: usize>(
 }
 
 /// The fewest bytes of each element of a list: `(in a frame, in memory)`.
-const ELEMENTS: [(usize, usize); 4] = [
+const ELEMENTS: [(usize, usize); 5] = [
     (24, size_of::<WireDelta<'_>>()),
     (2, size_of::<WirePart<'_>>()),
     (18, size_of::<WireSet>()),
     (2, size_of::<(u64, u64)>()),
+    (2, size_of::<WireAnswer<'_>>()),
 ];
 
 const _: () = {
@@ -238,6 +241,7 @@ enum WireMessage<'f> {
     Busy {
         session: u64,
     },
+    Tree(WireTree<'f>),
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -415,6 +419,10 @@ fn vector_to_wire(vector: &VersionVector) -> Vec<WireSet> {
     wire
 }
 
+fn changes_from_wire(wire: Vec<WireDelta<'_>>) -> Result<Vec<Delta>, DecodeError> {
+    wire.into_iter().map(Delta::try_from).collect()
+}
+
 fn vector_from_wire(wire: Vec<WireSet>) -> Result<VersionVector, DecodeError> {
     let mut vector = VersionVector::default();
     for set in wire {
@@ -454,6 +462,7 @@ impl<'f> From<&'f Message> for WireMessage<'f> {
             },
             Message::PullMore { session } => Self::PullMore { session: *session },
             Message::Busy { session } => Self::Busy { session: *session },
+            Message::Tree(message) => Self::Tree(message.into()),
         }
     }
 }
@@ -462,11 +471,7 @@ impl TryFrom<WireMessage<'_>> for Message {
     type Error = DecodeError;
 
     fn try_from(wire: WireMessage<'_>) -> Result<Self, DecodeError> {
-        let changes = |wire: Vec<WireDelta<'_>>| {
-            wire.into_iter()
-                .map(Delta::try_from)
-                .collect::<Result<Vec<_>, _>>()
-        };
+        let changes = changes_from_wire;
         Ok(match wire {
             WireMessage::Push { changes: pushed } => Self::Push {
                 changes: changes(pushed)?,
@@ -496,6 +501,7 @@ impl TryFrom<WireMessage<'_>> for Message {
             }),
             WireMessage::PullMore { session } => Self::PullMore { session },
             WireMessage::Busy { session } => Self::Busy { session },
+            WireMessage::Tree(message) => Self::Tree(message.try_into()?),
         })
     }
 }

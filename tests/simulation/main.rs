@@ -5,6 +5,7 @@
 //! - [`world`]: virtual time, the network, disks, crashes; drives the replicas.
 //! - [`history`]: what clients did and saw, and the invariants it must satisfy.
 //! - [`harm`]: what the invariants rest on, taken out, to see that they notice.
+//! - [`large`]: clusters too large for a full mesh, with figures instead of faults.
 //! - [`runs`]: the tests: many seeds, repeatability, and named scenarios; those about wrong
 //!   clocks are in [`clocks`], those about single messages of a pull in [`pulls`].
 //!
@@ -17,6 +18,7 @@
 mod clocks;
 mod harm;
 mod history;
+mod large;
 mod options;
 mod pulls;
 mod runs;

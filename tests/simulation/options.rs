@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use basic_sync::protocol::Mesh;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -49,6 +50,10 @@ pub(crate) struct Options {
     pub(crate) ttl: f64,
     /// One replica does not know how the collections are merged.
     pub(crate) disagreement: bool,
+    /// How large a full mesh may be; beyond it, writes go along a tree.
+    pub(crate) mesh: Mesh,
+    /// One replica takes the cluster for a full mesh, whatever the others do.
+    pub(crate) mesh_disagreement: bool,
     /// Changes in a chunk of a pull; few, so that pulls take several.
     pub(crate) chunk_changes: usize,
 }
@@ -94,6 +99,14 @@ impl Options {
             clock_error_max: millis([3_600_000, 6_000][random.random_range(0..2)]),
             clock_step_pause: millis(random.random_range(500..=5000)),
             clocks_stay_wrong: random.random_bool(0.5),
+            mesh: match random.random_bool(0.5) {
+                true => Mesh::default(),
+                false => Mesh {
+                    peers_max: random.random_range(2..=4),
+                    rings_max: random.random_range(1..=3),
+                },
+            },
+            mesh_disagreement: random.random_bool(0.1),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use basic_sync::model::document::Action;
-use basic_sync::protocol::{AckTarget, Counters};
+use basic_sync::protocol::{AckTarget, Counters, Mesh};
 use basic_sync::storage::{read, state};
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use crate::world::{World, key};
 /// How many seeds a run covers unless `SIMULATION_SEEDS` says otherwise.
 const SEEDS: u64 = 300;
 
-fn from_environment(name: &str) -> Option<u64> {
+pub(crate) fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
@@ -70,6 +70,10 @@ struct Sometimes {
     clock_steps: u64,
     dated_ahead: u64,
     dates_come: u64,
+    forwarded: u64,
+    pruned: u64,
+    grafted: u64,
+    roll_calls: u64,
     expired: u64,
 }
 
@@ -101,6 +105,11 @@ impl Sometimes {
         self.clock_steps += world.clock_steps;
         self.dated_ahead += dated_ahead;
         self.dates_come += dates_come;
+        let counters = world.counters();
+        self.forwarded += counters.forwarded;
+        self.pruned += counters.pruned;
+        self.grafted += counters.grafted;
+        self.roll_calls += counters.roll_calls;
         self.expired += world.history.expiries_told;
     }
 
@@ -118,6 +127,10 @@ impl Sometimes {
             ("a clock went wrong or was set right", self.clock_steps),
             ("a write came with a date far ahead", self.dated_ahead),
             ("a date far ahead came", self.dates_come),
+            ("a write was passed on", self.forwarded),
+            ("a link was pruned", self.pruned),
+            ("a link was grafted", self.grafted),
+            ("the roll was called", self.roll_calls),
             ("a watcher was told of an expiry", self.expired),
         ] {
             assert!(count > 0, "it never happened that {what}");
@@ -147,6 +160,8 @@ pub(crate) fn quiet(replicas: usize) -> Options {
         wrong_clocks: 0,
         ttl: 0.0,
         disagreement: false,
+        mesh: Mesh::default(),
+        mesh_disagreement: false,
         ..Options::draw(0)
     }
 }

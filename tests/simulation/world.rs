@@ -6,15 +6,15 @@
 //! not sent yet, and keeps the disk.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use basic_sync::model::document::{Action, Document, Merge};
 use basic_sync::model::{Collection, Key, PeerId, ReplicaId};
 use basic_sync::protocol::{
-    AckTarget, Config, Counters, Input, Message, Now, Operation, Output, Policies, Policy, Replica,
-    RequestId, Status, WriteRefused, WriteRequest, commit,
+    AckTarget, Config, Counters, Input, Mesh, Message, Now, Operation, Output, Policies, Policy,
+    Replica, RequestId, Status, WriteReceipt, WriteRefused, WriteRequest, commit,
 };
 use basic_sync::storage::{
     Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
@@ -87,6 +87,8 @@ pub(crate) struct World {
     pending: HashMap<u64, Event>,
     next_event: u64,
     nodes: Vec<Node>,
+    /// Whom each replica links to.
+    links: Vec<BTreeSet<usize>>,
     /// `cut[a][b]`: messages from a to b are lost.
     cut: Vec<Vec<bool>>,
     /// `last_arrival[a][b]`: when the latest message from a arrives at b.
@@ -133,6 +135,7 @@ impl World {
             pending: HashMap::new(),
             next_event: 0,
             nodes,
+            links: links(&options),
             cut,
             last_arrival,
             turmoil: true,
@@ -275,6 +278,8 @@ impl World {
         }
         let mut config = Config {
             chunk_changes: self.options.chunk_changes,
+            name: name(replica),
+            mesh: mesh_of(&self.options, replica),
             ..Config::default()
         };
         // One of them may not know how the collections are merged.
@@ -293,9 +298,11 @@ impl World {
             .filter(|peer| *peer != replica)
             .map(name);
         self.input(replica, Input::Peers(peers.collect()));
-        for peer in (0..self.nodes.len()).filter(|peer| *peer != replica) {
+        for peer in self.links[replica].clone() {
             self.input(replica, Input::LinkUp(name(peer)));
-            if self.nodes[peer].replica.is_some() {
+        }
+        for peer in (0..self.nodes.len()).filter(|peer| *peer != replica) {
+            if self.links[peer].contains(&replica) && self.nodes[peer].replica.is_some() {
                 self.input(peer, Input::LinkDown(name(replica)));
                 self.input(peer, Input::LinkUp(name(replica)));
             }
@@ -584,7 +591,9 @@ impl World {
         };
         // What is committed is there, whatever becomes of the outputs.
         for output in &outputs {
-            if let Output::Broadcast(Message::Push { changes }) = output {
+            if let Output::Broadcast(Message::Push { changes })
+            | Output::Multicast(_, Message::Push { changes }) = output
+            {
                 self.history.commit(replica, now.wall_ms, changes);
             }
         }
@@ -602,7 +611,10 @@ impl World {
 
     fn output(&mut self, replica: usize, output: Output) {
         match output {
-            Output::Reply(id, Ok(receipt)) => self.history.acknowledge(id, &receipt),
+            Output::Reply(id, Ok(receipt)) => {
+                self.check_acks(replica, &receipt);
+                self.history.acknowledge(id, &receipt);
+            }
             Output::Reply(id, Err(refused)) => match refused.reason() {
                 WriteRefused::NotFound(_) => {}
                 // To count on what a node that merges otherwise has put there, for example.
@@ -612,22 +624,51 @@ impl World {
             Output::Mended(id, _) => panic!("{id:?}: nobody asked for mending"),
             Output::TakenIn(id, _) => panic!("{id:?}: nobody restored a backup"),
             Output::Send(peer, message) => {
-                let to = (0..self.nodes.len()).find(|to| name(*to) == peer);
+                let to = number(&peer);
                 let message = match self.harm {
                     Some(Harm::EarlyClaims) => claimed_early(message, self.status(replica).vector),
                     _ => message,
                 };
-                self.send(replica, to.expect("a known peer"), message);
+                self.send(replica, to, message);
             }
             Output::Broadcast(message) => {
-                for to in (0..self.nodes.len()).filter(|to| *to != replica) {
+                for to in self.links[replica].clone() {
                     self.send(replica, to, message.clone());
+                }
+            }
+            Output::Multicast(peers, message) => {
+                for peer in peers {
+                    self.send(replica, number(&peer), message.clone());
                 }
             }
         }
     }
 
+    /// As many others have a write on disk as its writer was told.
+    fn check_acks(&self, writer: usize, receipt: &WriteReceipt) {
+        if self.harm.is_some() || receipt.acks == 0 {
+            return;
+        }
+        let others = (0..self.nodes.len()).filter(|other| *other != writer);
+        let has_all = |other: &usize| {
+            let vector = read(&self.nodes[*other].disk, state::vector);
+            let vector = vector.expect("memory does not fail");
+            let mut written = receipt.revisions.iter();
+            written.all(|revision| vector.contains(revision.version.dot))
+        };
+        let held = others.filter(has_all).count();
+        assert!(
+            held >= receipt.acks,
+            "invariant 1: {held} others have what {} acknowledged: {receipt:?}",
+            receipt.acks
+        );
+    }
+
     fn send(&mut self, from: usize, to: usize, message: Message) {
+        if !self.links[from].contains(&to) {
+            // There is no link to answer on.
+            return;
+        }
         let copies = match () {
             () if self.turmoil && self.random.random_bool(self.options.loss) => 0,
             () if self.turmoil && self.random.random_bool(self.options.duplication) => 2,
@@ -692,6 +733,30 @@ pub(crate) fn name(replica: usize) -> PeerId {
     PeerId::new(&format!("n{replica}"))
 }
 
+/// The replica that others know under this name.
+pub(crate) fn number(name: &PeerId) -> usize {
+    let number = name.as_str().strip_prefix('n');
+    let number = number.and_then(|number| number.parse().ok());
+    number.expect("a known peer")
+}
+
+fn mesh_of(options: &Options, replica: usize) -> Mesh {
+    match options.mesh_disagreement && replica == 0 {
+        true => Mesh::default(),
+        false => options.mesh,
+    }
+}
+
+/// Whom each replica links to.
+fn links(options: &Options) -> Vec<BTreeSet<usize>> {
+    let names: Vec<PeerId> = (0..options.replicas).map(name).collect();
+    let links = names.iter().enumerate().map(|(replica, own)| {
+        let near = mesh_of(options, replica).neighbours(own, &names);
+        near.iter().map(number).collect()
+    });
+    links.collect()
+}
+
 /// How the collections of a run are merged.
 fn policies() -> Policies {
     let policy = |merge| Policy {
@@ -740,6 +805,10 @@ fn add(a: Counters, b: Counters) -> Counters {
         dates_come: a.dates_come + b.dates_come,
         expired: a.expired + b.expired,
         epochs_begun: a.epochs_begun + b.epochs_begun,
+        forwarded: a.forwarded + b.forwarded,
+        pruned: a.pruned + b.pruned,
+        grafted: a.grafted + b.grafted,
+        roll_calls: a.roll_calls + b.roll_calls,
     }
 }
 

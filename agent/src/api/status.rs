@@ -189,7 +189,8 @@ fn describe(api: &Api) -> Status {
         now: SystemTime::now(),
     });
     let peers = api.replica.lags().into_iter().filter_map(|lag| {
-        let known = lag.status?;
+        // Beyond a full mesh, most are neither linked to nor heard of.
+        let known = lag.status.filter(|known| known.near)?;
         Some(Peer {
             id: known.peer.to_string(),
             connected: known.linked,

@@ -38,7 +38,11 @@ struct Peers {
 #[derive(Serialize)]
 struct Peer {
     id: String,
+    /// Beyond a full mesh, this node links to few of its peers, and those are near.
+    near: bool,
     linked: bool,
+    /// It is not pushed to, but told what there is: it gets it sooner another way.
+    lazy: bool,
     /// Since when it is linked, or is not.
     since: Option<String>,
     /// It has told what it has.
@@ -100,6 +104,8 @@ struct Stats {
     queue: Queue,
     peers: usize,
     peers_linked: usize,
+    /// Those that this node pushes to; it tells the other linked ones what there is.
+    peers_eager: usize,
     /// Those that have not acknowledged all writes of this node.
     peers_behind: usize,
     /// Those that have writes that this node lacks.
@@ -141,6 +147,12 @@ struct CountersView {
     /// Documents of whose expiry watchers of this node were told.
     expired: u64,
     epochs_begun: u64,
+    /// Beyond a full mesh: changes of others passed on, links made lazy, and made eager
+    /// again, and questions who has what.
+    forwarded: u64,
+    pruned: u64,
+    grafted: u64,
+    roll_calls: u64,
 }
 
 /// `GET /v1/sync/peers`.
@@ -182,6 +194,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Response {
         },
         peers: peers.len(),
         peers_linked: count(|peer| peer.linked),
+        peers_eager: count(|peer| peer.linked && !peer.lazy),
         peers_behind: count(|peer| peer.unacknowledged > 0),
         peers_ahead: count(|peer| peer.behind > 0),
         statistics: api.sync_tasks.statistics(),
@@ -209,7 +222,9 @@ impl From<PeerLag> for Peer {
         let origin = known.and_then(|known| known.progress.origin);
         Self {
             id: peer.to_string(),
+            near: known.is_none_or(|known| known.near),
             linked,
+            lazy: known.is_some_and(|known| known.lazy),
             since: link.as_ref().map(|link| rfc3339(link.since)),
             heard: known.is_some_and(|known| known.heard),
             silent_ms: silent_for.map(millis),
@@ -306,6 +321,10 @@ impl From<Counters> for CountersView {
             dates_come,
             expired,
             epochs_begun,
+            forwarded,
+            pruned,
+            grafted,
+            roll_calls,
         } = counters;
         Self {
             written,
@@ -321,6 +340,10 @@ impl From<Counters> for CountersView {
             dates_come,
             expired,
             epochs_begun,
+            forwarded,
+            pruned,
+            grafted,
+            roll_calls,
         }
     }
 }
@@ -355,6 +378,8 @@ mod tests {
         PeerStatus {
             peer: PeerId::new(name),
             linked: true,
+            near: true,
+            lazy: false,
             heard: true,
             behind: 0,
             unacknowledged: 0,

@@ -119,14 +119,15 @@ fn table(sync: &SyncPeers, now: SystemTime) -> Table {
     ]);
     for peer in &sync.peers {
         let (link, colour) = match peer.linked {
-            true => ("up", Colour::Good),
-            false => ("down", Colour::Bad),
+            true => ("up", Some(Colour::Good)),
+            false if is_far(peer) => ("none", None),
+            false => ("down", Some(Colour::Bad)),
         };
         let late = |ms: Option<u64>| ms.is_some_and(is_late).then_some(Colour::Doubtful);
         let ago = peer.silent_ms.map(|ms| format!("{} ago", span(ms)));
         table.row(vec![
             Cell::optional(peer.id.as_ref()),
-            Cell::new(link).painted(Some(colour)),
+            Cell::new(link).painted(colour),
             Cell::optional(peer.since.as_ref().map(|since| since.age(now))),
             Cell::optional(ago),
             Cell::new(peer.unacknowledged.to_string()).painted(late(peer.unacknowledged_ms)),
@@ -165,8 +166,12 @@ fn totals(sync: &SyncPeers) -> String {
             "{there} of its writes are not on every peer yet, {here} of theirs not here yet"
         ),
     };
+    let far = match peers.iter().filter(|peer| is_far(peer)).count() {
+        0 => String::new(),
+        far => format!(", {far} reached through others"),
+    };
     format!(
-        "{node}: {} peers, {linked} linked; {distance}\n",
+        "{node}: {} peers, {linked} linked{far}; {distance}\n",
         peers.len()
     )
 }
@@ -175,7 +180,9 @@ fn totals(sync: &SyncPeers) -> String {
 fn words(peer: &PeerProgress, now: SystemTime) -> String {
     let id = shown(peer.id.as_deref().unwrap_or("-"));
     let mut text = String::new();
-    if !peer.linked {
+    if is_far(peer) {
+        // Nobody links to it from here, and that is as it should be.
+    } else if !peer.linked {
         let since = peer.since.as_ref().map(|since| since.age(now));
         let since = since.map(|age| format!(" for {}", shown(&age)));
         let error = peer.last_error.as_ref();
@@ -216,6 +223,10 @@ fn words(peer: &PeerProgress, now: SystemTime) -> String {
         );
     }
     text
+}
+
+fn is_far(peer: &PeerProgress) -> bool {
+    !peer.linked && peer.near == Some(false)
 }
 
 fn is_late(ms: u64) -> bool {

@@ -137,7 +137,8 @@ fn waits(members: &Members, status: &Status) -> Vec<Wait> {
     let wait = |peer: PeerId| {
         let known = status.peers.iter().find(|known| known.peer == peer);
         let hopeless = match known {
-            Some(known) if known.caught_up => return None,
+            // What they have comes by way of those that are near.
+            Some(known) if known.caught_up || !known.near => return None,
             Some(known) if known.linked && known.heard => None,
             _ => Some("its peer port cannot be reached"),
         };

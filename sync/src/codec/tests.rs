@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::PeerId;
 use crate::model::document::Amount;
+use crate::protocol::{Have, TreeMessage};
 
 fn origin() -> impl Strategy<Value = Origin> {
     (any::<[u8; 16]>(), any::<u64>()).prop_map(|(replica, epoch)| Origin {
@@ -96,6 +98,48 @@ fn message() -> impl Strategy<Value = Message> {
             ),
         any::<u64>().prop_map(|session| Message::PullMore { session }),
         any::<u64>().prop_map(|session| Message::Busy { session }),
+        tree_message().prop_map(Message::Tree),
+    ]
+}
+
+fn tree_message() -> impl Strategy<Value = TreeMessage> {
+    let counts = any::<[u64; 4]>();
+    let answers = proptest::collection::vec(("[a-z]{0,9}", any::<u64>()), 0..6);
+    let answers = answers.prop_map(|answers| {
+        let answers = answers.into_iter();
+        let answers = answers.map(|(name, upto)| (PeerId::new(&name), upto));
+        answers.collect()
+    });
+    prop_oneof![
+        proptest::collection::vec(delta(), 0..6)
+            .prop_map(|changes| TreeMessage::Forward { changes }),
+        (origin(), counts, vector()).prop_map(|(origin, [life, after, upto, heard], vector)| {
+            TreeMessage::Have(Have {
+                origin,
+                life,
+                after,
+                upto,
+                heard,
+                vector,
+            })
+        }),
+        Just(TreeMessage::Prune),
+        Just(TreeMessage::Gone),
+        vector().prop_map(|wanted| TreeMessage::Graft { wanted }),
+        (origin(), any::<u64>(), any::<u64>()).prop_map(|(origin, upto, round)| {
+            TreeMessage::RollCall {
+                origin,
+                upto,
+                round,
+            }
+        }),
+        (origin(), any::<Option<u64>>(), answers).prop_map(|(origin, own, others)| {
+            TreeMessage::Present {
+                origin,
+                own,
+                others,
+            }
+        }),
     ]
 }
 

@@ -64,9 +64,11 @@ fn the_corpus_of_frames_has_messages_of_every_kind() {
     let messages = inputs.filter_map(|(_, bytes)| codec::decode_message(&bytes).ok());
     let mut kinds = Vec::new();
     for message in messages {
+        let outer = discriminant(&message);
         let kind = match &message {
-            Message::PullChunk(chunk) => (discriminant(&message), chunk.claim.is_some()),
-            _ => (discriminant(&message), false),
+            Message::PullChunk(chunk) => (outer, chunk.claim.is_some(), None),
+            Message::Tree(message) => (outer, false, Some(discriminant(message))),
+            _ => (outer, false, None),
         };
         if !kinds.contains(&kind) {
             kinds.push(kind);
@@ -74,8 +76,8 @@ fn the_corpus_of_frames_has_messages_of_every_kind() {
     }
     assert_eq!(
         kinds.len(),
-        8,
-        "seven messages, one of them with and without a claim"
+        15,
+        "seven messages, one of them with and without a claim, and seven beyond the full mesh"
     );
 }
 

@@ -265,6 +265,7 @@ impl Driver {
             }
             Output::Send(peer, message) => self.links.send(&peer, message),
             Output::Broadcast(message) => self.ring.push(codec::encode_message(&message)),
+            Output::Multicast(peers, message) => self.links.send_all(&peers, &message),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What callers hold: writes, reads, watches, peers, status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,7 +24,7 @@ use super::{Connector, Stream, wall_ms};
 use crate::backup::{About, Backup, BackupFailed};
 use crate::model::{Collection, Delta, Entry, Frontier, Key, PeerId, ReplicaId, VersionVector};
 use crate::protocol::{
-    AckTarget, Config, Now, Operation, Policies, Replica, Status, TakenIn, WriteReceipt,
+    AckTarget, Config, Mesh, Now, Operation, Policies, Replica, Status, TakenIn, WriteReceipt,
     WriteRefused,
 };
 use crate::storage::history::{self, Keep, Kept};
@@ -126,9 +126,11 @@ pub enum ReadError {
 /// [`StartError`].
 pub fn start(
     storage: Arc<dyn Storage>,
-    options: Options,
+    mut options: Options,
     connector: Arc<dyn Connector>,
 ) -> Result<Handle, StartError> {
+    options.protocol.name = PeerId::new(&options.node);
+    let (name, mesh) = (options.protocol.name.clone(), options.protocol.mesh);
     let mut random = [0; 24];
     getrandom::fill(&mut random).map_err(StartError::Random)?;
     let (identity, seed) = random.split_at(16);
@@ -203,6 +205,8 @@ pub fn start(
         hub,
         reached: reached_seen,
         policies,
+        name,
+        mesh,
         began,
         disk,
         sealed: Arc::new(AtomicBool::new(false)),
@@ -228,6 +232,9 @@ pub struct Handle {
     reached: watch::Receiver<Frontier>,
     /// How the documents of each collection are kept.
     policies: Arc<Policies>,
+    /// This node.
+    name: PeerId,
+    mesh: Mesh,
     /// From when on the replica counts its time.
     began: Instant,
     disk: Arc<Disk>,
@@ -454,10 +461,12 @@ impl Handle {
         &self.connections
     }
 
-    /// Makes these the peers to replicate with.
+    /// Makes these the peers to replicate with. Beyond a full mesh, this node links only to
+    /// its neighbours among them.
     pub async fn set_peers(&self, peers: Vec<Peer>) {
-        let ids = peers.iter().map(|peer| peer.id.clone()).collect();
-        let ended = self.links.set_peers(peers);
+        let ids: Vec<PeerId> = peers.iter().map(|peer| peer.id.clone()).collect();
+        let near = self.mesh.neighbours(&self.name, &ids);
+        let ended = self.links.set_peers(peers, &near);
         let down = ended.into_iter().map(Command::LinkDown);
         for command in down.chain([Command::Peers(ids)]) {
             // A stopped driver has no peers.
@@ -588,7 +597,7 @@ impl Handle {
         self.end_writes();
         let _ = self.commands.send(Command::Stop).await;
         self.stopped().await;
-        self.links.set_peers(Vec::new());
+        self.links.set_peers(Vec::new(), &BTreeSet::new());
         self.pending_bytes.close();
     }
 }

@@ -5,7 +5,7 @@
 //! comes on the ring. The bulk lane connects when there is something to send and
 //! hangs up when there has been nothing for a while.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -78,6 +78,8 @@ pub struct Queued {
 
 /// All connections that this node opens.
 pub(super) struct Links {
+    /// All peers, by name; beyond a full mesh, most of them are not linked to.
+    peers: Mutex<Vec<Peer>>,
     links: Mutex<HashMap<PeerId, Link>>,
     shared: Shared,
 }
@@ -116,6 +118,7 @@ impl Links {
             runtime,
         };
         Self {
+            peers: Mutex::default(),
             links: Mutex::default(),
             shared,
         }
@@ -134,9 +137,20 @@ impl Links {
         }
     }
 
-    /// Makes `peers` the peers to connect to.
-    /// Returns those whose connection was ended: they are gone, or have moved.
-    pub(super) fn set_peers(&self, peers: Vec<Peer>) -> Vec<PeerId> {
+    /// Queues a message for each of these peers.
+    pub(super) fn send_all(&self, peers: &[PeerId], message: &Message) {
+        for peer in peers {
+            self.send(peer, message.clone());
+        }
+    }
+
+    /// Makes `peers` the peers, and those of them that are `near` the ones to connect to.
+    /// Returns those whose connection was ended: they are gone, or no longer near, or have
+    /// moved.
+    pub(super) fn set_peers(&self, mut peers: Vec<Peer>, near: &BTreeSet<PeerId>) -> Vec<PeerId> {
+        peers.sort_by(|a, b| a.id.cmp(&b.id));
+        lock(&self.peers).clone_from(&peers);
+        peers.retain(|peer| near.contains(&peer.id));
         let mut links = self.lock();
         let mut ended = Vec::new();
         links.retain(|id, link| {
@@ -154,15 +168,9 @@ impl Links {
         ended
     }
 
-    /// The peers to connect to, by name.
+    /// All peers, by name.
     pub(super) fn peers(&self) -> Vec<Peer> {
-        let links = self.lock();
-        let mut peers: Vec<Peer> = links
-            .values()
-            .map(|link| lock(&link.status).peer.clone())
-            .collect();
-        peers.sort_by(|a, b| a.id.cmp(&b.id));
-        peers
+        lock(&self.peers).clone()
     }
 
     pub(super) fn statuses(&self) -> Vec<LinkStatus> {

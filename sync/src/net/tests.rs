@@ -2,6 +2,7 @@
 
 mod disk;
 mod sessions;
+mod tree;
 mod verify;
 
 use std::collections::HashMap;
@@ -73,6 +74,11 @@ fn node(network: &Network, number: u16, cluster: &str) -> Node {
 }
 
 fn node_on(network: &Network, number: u16, cluster: &str, storage: MemoryStorage) -> Node {
+    let options = Options::new(cluster, &format!("n{number}"));
+    node_with(network, number, storage, options)
+}
+
+fn node_with(network: &Network, number: u16, storage: MemoryStorage, options: Options) -> Node {
     let name = format!("n{number}");
     let open = Arc::new(AtomicBool::new(true));
     let door = Door {
@@ -80,7 +86,6 @@ fn node_on(network: &Network, number: u16, cluster: &str, storage: MemoryStorage
         own: PeerId::new(&name),
         open: open.clone(),
     };
-    let options = Options::new(cluster, &name);
     let handle = start(Arc::new(storage), options, Arc::new(door)).unwrap();
     network
         .nodes

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::overlay::Mesh;
 use crate::model::document::Merge;
-use crate::model::{Collection, VALUE_BYTES_MAX};
+use crate::model::{Collection, PeerId, VALUE_BYTES_MAX};
 use crate::storage::FeedBounds;
 use crate::storage::history::Keep;
 
@@ -79,6 +80,18 @@ pub struct Config {
     pub write_bytes_max: usize,
     /// Writes that may wait for acknowledgements at once; above it they are refused.
     pub waiting_max: usize,
+    /// The name of this node.
+    pub name: PeerId,
+    /// How large a full mesh may be, and how many links a replica has beyond it.
+    pub mesh: Mesh,
+    /// In a tree: after what was taken in, how long until those are told of it to whom it is
+    /// not pushed. Longer costs less where much is written, and time where the tree is broken.
+    pub lazy_interval: Duration,
+    /// In a tree: how long a write that was told of may take until it is asked for; longer
+    /// than it takes along the tree, with a commit at each hop.
+    pub graft_timeout: Duration,
+    /// In a tree: bytes of the latest writes that are kept at hand for who asks.
+    pub recent_bytes: usize,
     /// How the documents of each collection are kept.
     pub policies: Policies,
     /// Peers that are remembered at once; above it a new one is not taken note of.
@@ -102,6 +115,11 @@ impl Default for Config {
             operations_max: 256,
             write_bytes_max: 1024 * 1024 + 64 * 1024,
             waiting_max: 16_384,
+            name: PeerId::new(""),
+            mesh: Mesh::default(),
+            lazy_interval: Duration::from_millis(100),
+            graft_timeout: Duration::from_millis(500),
+            recent_bytes: 4 * 1024 * 1024,
             policies: Policies::default(),
             peers_max: 1024,
             feed: FeedBounds::default(),

@@ -36,6 +36,7 @@ impl Replica {
                     self.abandon_pull(now);
                 }
             }
+            Message::Tree(message) => self.tree_message(now, peer, message, writer)?,
         }
         Ok(())
     }
@@ -48,9 +49,7 @@ impl Replica {
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
         let origin = changes.first().map(|delta| delta.dot().origin);
-        for change in changes {
-            self.take_in(now, change, writer)?;
-        }
+        self.take_pushed(now, &peer, changes, writer)?;
         if let Some(known) = self.peers.get_mut(&peer) {
             known.origin = origin.or(known.origin);
         }

@@ -136,7 +136,8 @@ pub enum AckTarget {
     Local,
     /// And on those of this many peers.
     Peers(usize),
-    /// And on those of every peer that is known when the write comes.
+    /// And on those of every peer that is known when the write comes. Beyond a full mesh,
+    /// those that are not linked to are asked (`tree/calls.rs`).
     All,
 }
 
@@ -153,6 +154,8 @@ pub enum Output {
     Send(PeerId, Message),
     /// Send to every linked peer.
     Broadcast(Message),
+    /// Send to these peers, if any.
+    Multicast(Vec<PeerId>, Message),
 }
 
 /// A write is durable.

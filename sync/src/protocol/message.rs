@@ -1,5 +1,6 @@
 //! What replicas say to each other.
 
+use super::tree::TreeMessage;
 use crate::model::{Delta, Origin, Seq, VersionVector};
 
 /// A message to one peer.
@@ -43,6 +44,8 @@ pub enum Message {
         /// Which session was not begun.
         session: u64,
     },
+    /// What is said beyond the full mesh.
+    Tree(TreeMessage),
 }
 
 /// A part of the answer to a pull.

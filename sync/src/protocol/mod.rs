@@ -15,7 +15,7 @@
 //!
 //! How data moves:
 //! - **Push.** A replica sends its own writes to all peers as soon as they are
-//!   durable. It does not pass on the writes of others.
+//!   durable. In a full mesh it does not pass on the writes of others.
 //! - **Pull.** Every second peers tell each other their version vectors; a gap in
 //!   the pushed sequence is seen at once. Who lacks something asks for it
 //!   (`pull.rs`); writes reach nodes that their writer cannot reach this way.
@@ -23,6 +23,8 @@
 //!   replica's clock moves nothing beyond the document that bears it (`ahead.rs`).
 //! - **Expiry.** When a document's time is over, this replica's watchers are told
 //!   (`expiry.rs`); peers need not be, since they find the same.
+//! - **Size.** Beyond [`Mesh::peers_max`] peers a replica links to few of them
+//!   (`overlay.rs`), and writes are passed on along a tree (`tree/`).
 //! - **Acknowledgement.** A replica tells the writer of a push up to where it has
 //!   the writes on disk; `acks=N` waits for that.
 
@@ -36,11 +38,13 @@ mod input;
 mod marks;
 mod mending;
 mod message;
+mod overlay;
 mod peers;
 mod pull;
 mod random;
 mod replica;
 mod sessions;
+mod tree;
 mod waiting;
 
 pub use config::{Config, Policies, Policy};
@@ -50,5 +54,7 @@ pub use input::{
 };
 pub use mending::mend_requests;
 pub use message::{Message, PullChunk};
+pub use overlay::Mesh;
 pub use peers::{Counters, PeerStatus, Progress, Status};
 pub use replica::{Replica, commit, write_requests};
+pub use tree::{Have, TreeMessage};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::marks::Marks;
+use super::tree::Branch;
 use crate::model::{Dot, Origin, PeerId, Seq, SeqSet, VersionVector};
 use crate::storage::DatedAhead;
 use crate::storage::state::{Digest, FeedEnds};
@@ -15,6 +16,10 @@ pub(super) struct Peer {
     pub(super) member: bool,
     /// Messages to it can be sent.
     pub(super) linked: bool,
+    /// It is not one of those that this replica links to.
+    pub(super) far: bool,
+    /// What a tree needs to know of the link.
+    pub(super) branch: Branch,
     /// Under which origin it writes.
     pub(super) origin: Option<Origin>,
     /// What it had when it last said so.
@@ -64,13 +69,19 @@ impl Peer {
     ) -> PeerStatus {
         let behind = self.vector.as_ref();
         let behind = behind.map_or(0, |theirs| own.missing_count(theirs));
-        let unacknowledged = written.saturating_sub(self.acked);
+        // Who is not linked to tells nothing by itself.
+        let unacknowledged = match self.far && !self.linked {
+            true => 0,
+            false => written.saturating_sub(self.acked),
+        };
         // Once the goal is in, what is lacking was told of by the last word.
         let goal = self.lacked.as_ref().filter(|(goal, _)| !own.covers(goal));
         let lacking_since = goal.map_or(self.heard_at, |(_, since)| *since);
         PeerStatus {
             peer: peer.clone(),
             linked: self.linked,
+            near: !self.far,
+            lazy: self.branch.lazy,
             heard: self.vector.is_some(),
             behind,
             unacknowledged,
@@ -154,11 +165,18 @@ pub struct PeerStatus {
     pub peer: PeerId,
     /// Messages to it can be sent.
     pub linked: bool,
+    /// It is one of those that this replica links to: every peer, up to
+    /// [`Mesh::peers_max`](super::Mesh::peers_max). What the others have is known of them
+    /// only where a write has waited for them.
+    pub near: bool,
+    /// It is not pushed to, but told what there is, because it gets it sooner another way.
+    pub lazy: bool,
     /// It has told what it has.
     pub heard: bool,
     /// How many writes it has, as far as is known, that this replica lacks.
     pub behind: u64,
-    /// How many of this replica's writes it has not acknowledged yet.
+    /// How many of this replica's writes it has not acknowledged yet; 0 where nothing is
+    /// known because it is not linked to.
     pub unacknowledged: u64,
     /// Since its link came up this replica once had everything that it had.
     pub caught_up: bool,
@@ -215,6 +233,14 @@ pub struct Counters {
     pub expired: u64,
     /// New epochs begun: one with the first write of each life.
     pub epochs_begun: u64,
+    /// Changes of others passed on along the tree.
+    pub forwarded: u64,
+    /// Links made lazy because a push on them came later than by another.
+    pub pruned: u64,
+    /// Links made eager because a write did not come, or another link went down.
+    pub grafted: u64,
+    /// Calls of the roll, to learn who has writes beyond the neighbours.
+    pub roll_calls: u64,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::mending::Sum;
 use super::peers::Peer;
 use super::pull::{Pulling, Serving};
 use super::random::SplitMix64;
+use super::tree::Tree;
 use super::waiting::WaitingWrites;
 use super::{Config, Counters, Input, Message, Now, Output, RequestId, Status};
 use crate::model::{
@@ -52,6 +53,7 @@ pub struct Replica {
     /// Peers whose own writes were taken in in the transaction under way.
     pub(super) acks_due: BTreeSet<PeerId>,
     pub(super) waiting: WaitingWrites,
+    pub(super) tree: Tree,
     /// A sum over all documents that is under way.
     pub(super) sum: Option<Sum>,
     pub(super) replies: Vec<Output>,
@@ -123,6 +125,7 @@ impl Replica {
             pushes: Vec::new(),
             acks_due: BTreeSet::new(),
             waiting: WaitingWrites::default(),
+            tree: Tree::new(random.next()),
             sum: None,
             replies: Vec::new(),
             messages: Vec::new(),
@@ -145,6 +148,7 @@ impl Replica {
         input: Input,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
+        self.tree.at(now);
         match input {
             Input::Write(request) => self.write(now, request, writer),
             Input::TakeIn(part) => self.take_back(now, part, writer),
@@ -152,7 +156,7 @@ impl Replica {
                 if let Some(known) = self.peer(&peer) {
                     known.linked = true;
                     known.caught_up = false;
-                    self.tell_vector(&peer);
+                    self.begin_branch(&peer);
                 }
                 Ok(())
             }
@@ -162,6 +166,7 @@ impl Replica {
                     known.caught_up = false;
                 }
                 self.drop_sessions(&peer);
+                self.end_branch(&peer);
                 Ok(())
             }
             Input::Peers(peers) => {
@@ -197,7 +202,10 @@ impl Replica {
         {
             self.messages.push(Output::Send(peer, message));
         }
-        self.push_out();
+        match self.tree.on {
+            true => self.pass_on(),
+            false => self.push_out(),
+        }
         if std::mem::take(&mut self.vector_due_now) {
             // After the pushes, so that it tells of nothing that is not on its way.
             let message = Message::Vector {
@@ -206,6 +214,7 @@ impl Replica {
             };
             self.messages.push(Output::Broadcast(message));
         }
+        self.tell_neighbours();
         if !self.changed {
             return Ok(Finish::Discard);
         }
@@ -223,6 +232,7 @@ impl Replica {
     /// Takes the outputs, replies first. Call it when the transaction is durable.
     pub fn drain(&mut self, now: Now) -> Vec<Output> {
         self.settle(now.elapsed);
+        self.tree.settle(self.config.recent_bytes);
         let mut outputs = std::mem::take(&mut self.replies);
         outputs.append(&mut self.messages);
         outputs
@@ -257,6 +267,7 @@ impl Replica {
         self.serving.clear();
         self.changes.clear();
         self.pushes.clear();
+        self.tree.forget();
         self.acks_due.clear();
         self.sum = None;
         self.replies.clear();
@@ -278,6 +289,7 @@ impl Replica {
             .chain(serving)
             .chain(self.waiting.next_deadline())
             .chain(self.expiries.deadline())
+            .chain(self.tree.deadline())
             .fold(self.vector_due, Duration::min)
     }
 
@@ -324,21 +336,24 @@ impl Replica {
 
     /// Notes who the peers are; forgets all others.
     pub(super) fn set_members(&mut self, members: &[PeerId]) {
+        let named: BTreeSet<&PeerId> = members.iter().collect();
         let gone: Vec<PeerId> = self
             .peers
             .keys()
-            .filter(|peer| !members.contains(peer))
+            .filter(|peer| !named.contains(peer))
             .cloned()
             .collect();
         for peer in gone {
             self.peers.remove(&peer);
             self.drop_sessions(&peer);
+            self.end_branch(&peer);
         }
         for member in members {
             if let Some(known) = self.peer(member) {
                 known.member = true;
             }
         }
+        self.set_overlay(members);
     }
 
     /// The record of a peer, begun where there is none; `None` if there are too many.
@@ -363,8 +378,12 @@ impl Replica {
             let fifth = self.config.vector_interval / 5;
             let jitter = fifth.mul_f64(2.0 * self.random.fraction());
             self.vector_due = now.elapsed + self.config.vector_interval - fifth + jitter;
-            self.vector_due_now = self.peers.values().any(|known| known.linked);
+            match self.tree.on {
+                true => self.tell_all(),
+                false => self.vector_due_now = self.peers.values().any(|known| known.linked),
+            }
         }
+        self.tend_tree(now);
     }
 }
 

@@ -49,6 +49,7 @@ impl Replica {
         chunk: PullChunk,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
+        self.note_pulled();
         // The changes are good whatever became of the session: on a slow link a session
         // that was given up has brought the next one forward. Only its claim needs all.
         for change in chunk.changes {
@@ -211,6 +212,13 @@ impl Replica {
     }
 
     pub(super) fn tell_vector(&mut self, peer: &PeerId) {
+        if self.tree.on {
+            if let Some(known) = self.peers.get_mut(peer) {
+                known.branch.due = true;
+                self.tree.some_due = true;
+            }
+            return;
+        }
         let message = Message::Vector {
             origin: self.header.origin,
             vector: self.vector.clone(),

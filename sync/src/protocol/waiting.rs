@@ -70,6 +70,12 @@ impl WaitingWrites {
         });
     }
 
+    /// How many acknowledgements the most demanding of them waits for.
+    pub(super) fn most_needed(&self) -> usize {
+        let needed = self.waiting.iter().map(|write| write.needed);
+        needed.max().unwrap_or(0)
+    }
+
     /// Waits no longer: each is answered, with what it has, when they are next settled.
     pub(super) fn expire(&mut self) {
         self.waiting

@@ -93,7 +93,8 @@ fn slow_start(facts: &Facts<'_>) -> Option<Finding> {
     if !starting || facts.uptime < START_MAX {
         return None;
     }
-    let waits = facts.peers.iter().filter(|peer| !peer.caught_up);
+    let waits = facts.peers.iter();
+    let waits = waits.filter(|peer| peer.near && !peer.caught_up);
     let waits: Vec<String> = waits
         .map(|peer| format!("{} ({} behind)", peer.peer, peer.behind))
         .collect();

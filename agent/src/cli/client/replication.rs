@@ -19,6 +19,8 @@ pub(in crate::cli) struct SyncPeers {
 #[serde(default)]
 pub(in crate::cli) struct PeerProgress {
     pub(in crate::cli) id: Option<String>,
+    /// False where this agent does not link to it.
+    pub(in crate::cli) near: Option<bool>,
     pub(in crate::cli) linked: bool,
     pub(in crate::cli) since: Option<Moment>,
     pub(in crate::cli) silent_ms: Option<u64>,

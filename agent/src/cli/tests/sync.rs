@@ -62,6 +62,26 @@ fn what_is_late_is_told_in_words() {
 }
 
 #[test]
+fn who_is_reached_through_others_only_is_not_taken_for_down() {
+    let shown = status(
+        r#"{"self":"n1","peers":[
+            {"id":"n2","near":true,"linked":true,"silent_ms":10},
+            {"id":"n3","near":false,"linked":false},
+            {"id":"n4","near":true,"linked":false}]}"#,
+    );
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[2].starts_with("n3    none"), "{shown}");
+    assert_eq!(
+        lines[5..],
+        [
+            "n1: 3 peers, 1 linked, 1 reached through others; every copy has all that is known of",
+            "n4 cannot be reached; what it lacks goes to it when it can be"
+        ],
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_node_without_peers_says_so_and_json_is_the_agents_own() {
     let alone = r#"{"self":"n1","peers":[]}"#;
     assert_eq!(
