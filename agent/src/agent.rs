@@ -291,6 +291,10 @@ impl Agent {
             "decisions of operators",
             operations::apply::keep_applying(cluster.clone(), records.clone()),
         );
+        tasks.spawn(
+            "data of removed nodes",
+            operations::apply::keep_giving_up(cluster.clone(), records.clone(), replica.clone()),
+        );
         let latch = ConflictLatch::new(cluster.clone(), replica.clone());
         tasks.spawn("two nodes with one id", latch.clone().watch(advertised));
         let clock = ClockGuard::default();

@@ -19,10 +19,11 @@ use thiserror::Error;
 
 use crate::model::document::{Part, PartWrite, Tag, Write};
 use crate::model::{
-    Collection, Delta, Dot, Epoch, Key, Origin, ReplicaId, SeqRange, Timestamp, Version,
+    Collection, Delta, Dot, Epoch, Key, Origin, PeerId, ReplicaId, SeqRange, Timestamp, Version,
     VersionVector,
 };
-use crate::protocol::{Message, PullChunk};
+use crate::protocol::{Message, PullChunk, SnapshotChunk, Standing};
+use crate::storage::RosterLine;
 
 use self::tree::{WireAnswer, WireTree};
 pub use verify::{decode_answer, decode_request, encode_answer, encode_request};
@@ -39,7 +40,7 @@ const CODEC_BINCODE: u8 = 1;
 /// Room that every frame begins with.
 const FRAME_MIN: usize = 64;
 /// Version of the protocol between agents.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 /// A frame cannot be understood. It is the peer's fault; nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -195,8 +196,9 @@ fn decode_within<'f, T: BorrowDecode<'f, ()>, const LIST_BYTES_MAX: usize>(
 }
 
 /// The fewest bytes of each element of a list: `(in a frame, in memory)`.
-const ELEMENTS: [(usize, usize); 5] = [
+const ELEMENTS: [(usize, usize); 6] = [
     (24, size_of::<WireDelta<'_>>()),
+    (19, size_of::<WireLine<'_>>()),
     (2, size_of::<WirePart<'_>>()),
     (18, size_of::<WireSet>()),
     (2, size_of::<(u64, u64)>()),
@@ -241,7 +243,52 @@ enum WireMessage<'f> {
     Busy {
         session: u64,
     },
+    Standing {
+        origin: WireOrigin,
+        vector: Vec<WireSet>,
+        wall_ms: u64,
+        floor: u64,
+        horizon: Vec<WireSet>,
+        sound: bool,
+        roster: Vec<WireLine<'f>>,
+    },
+    SnapshotRequest {
+        session: u64,
+        after: Option<WireKey<'f>>,
+        line: WireLine<'f>,
+    },
+    SnapshotChunk {
+        session: u64,
+        index: u64,
+        after: Option<WireKey<'f>>,
+        upto: Option<WireKey<'f>>,
+        documents: Vec<WireDelta<'f>>,
+        vector: Vec<WireSet>,
+        claim: Vec<WireSet>,
+        floor: u64,
+        end: Option<WireEnd<'f>>,
+    },
     Tree(WireTree<'f>),
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireEnd<'f> {
+    horizon: Vec<WireSet>,
+    roster: Vec<WireLine<'f>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireKey<'f> {
+    collection: &'f str,
+    name: &'f str,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireLine<'f> {
+    replica: [u8; 16],
+    name: &'f str,
+    fenced: bool,
+    born: u64,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -309,18 +356,24 @@ impl From<WireOrigin> for Origin {
 
 impl<'f> From<&'f Delta> for WireDelta<'f> {
     fn from(delta: &'f Delta) -> Self {
-        let Version { clock, dot } = delta.write.version;
+        Self::new(&delta.key, &delta.write)
+    }
+}
+
+impl<'f> WireDelta<'f> {
+    fn new(key: &'f Key, write: &'f Write) -> Self {
+        let Version { clock, dot } = write.version;
         let part = |write: &'f PartWrite| WirePart {
             part: (&write.part).into(),
             value: write.value.as_deref(),
         };
         Self {
-            collection: delta.key.collection().as_str(),
-            name: delta.key.name(),
+            collection: key.collection().as_str(),
+            name: key.name(),
             clock: clock.0,
             origin: dot.origin.into(),
             seq: dot.seq,
-            parts: delta.write.parts.iter().map(part).collect(),
+            parts: write.parts.iter().map(part).collect(),
         }
     }
 }
@@ -435,6 +488,133 @@ fn vector_from_wire(wire: Vec<WireSet>) -> Result<VersionVector, DecodeError> {
     Ok(vector)
 }
 
+impl<'f> WireMessage<'f> {
+    fn standing(standing: &'f Standing) -> Self {
+        Self::Standing {
+            origin: standing.origin.into(),
+            vector: vector_to_wire(&standing.vector),
+            wall_ms: standing.wall_ms,
+            floor: standing.floor.0,
+            horizon: vector_to_wire(&standing.horizon),
+            sound: standing.sound,
+            roster: standing.roster.iter().map(WireLine::from).collect(),
+        }
+    }
+
+    /// The writes of a document follow each other, each with its key.
+    fn snapshot_chunk(chunk: &'f SnapshotChunk) -> Self {
+        let documents = chunk.documents.iter().flat_map(|(key, writes)| {
+            let delta = move |write| WireDelta::new(key, write);
+            writes.iter().map(delta)
+        });
+        Self::SnapshotChunk {
+            session: chunk.session,
+            index: chunk.index,
+            after: chunk.after.as_ref().map(WireKey::from),
+            upto: chunk.upto.as_ref().map(WireKey::from),
+            documents: documents.collect(),
+            vector: vector_to_wire(&chunk.vector),
+            claim: vector_to_wire(&chunk.claim),
+            floor: chunk.floor.0,
+            end: chunk.end.as_ref().map(|(horizon, roster)| WireEnd {
+                horizon: vector_to_wire(horizon),
+                roster: roster.iter().map(WireLine::from).collect(),
+            }),
+        }
+    }
+}
+
+impl<'f> From<&'f Key> for WireKey<'f> {
+    fn from(key: &'f Key) -> Self {
+        Self {
+            collection: key.collection().as_str(),
+            name: key.name(),
+        }
+    }
+}
+
+impl TryFrom<WireKey<'_>> for Key {
+    type Error = DecodeError;
+
+    fn try_from(wire: WireKey<'_>) -> Result<Self, DecodeError> {
+        let unsound = |_| DecodeError::Unsound("a key breaks the rules for names");
+        let collection = Collection::new(wire.collection).map_err(unsound)?;
+        Key::new(collection, wire.name).map_err(unsound)
+    }
+}
+
+impl<'f> From<&'f RosterLine> for WireLine<'f> {
+    fn from(line: &'f RosterLine) -> Self {
+        Self {
+            replica: line.replica.0,
+            name: line.name.as_str(),
+            fenced: line.fenced,
+            born: line.born.0,
+        }
+    }
+}
+
+/// Longest name of a node in a roster, in bytes.
+const NAME_BYTES_MAX: usize = 512;
+/// Replicas in a roster at most.
+const ROSTER_MAX: usize = 8192;
+
+impl TryFrom<WireLine<'_>> for RosterLine {
+    type Error = DecodeError;
+
+    fn try_from(wire: WireLine<'_>) -> Result<Self, DecodeError> {
+        if wire.name.len() > NAME_BYTES_MAX {
+            return Err(DecodeError::Unsound("the name of a node is too long"));
+        }
+        Ok(Self {
+            replica: ReplicaId(wire.replica),
+            name: PeerId::new(wire.name),
+            fenced: wire.fenced,
+            born: date_from_wire(wire.born)?,
+            absent_ms: 0,
+        })
+    }
+}
+
+fn date_from_wire(date: u64) -> Result<Timestamp, DecodeError> {
+    let date = Timestamp(date);
+    match date <= Timestamp::LAST {
+        true => Ok(date),
+        false => Err(DecodeError::Unsound("a date is out of range")),
+    }
+}
+
+fn roster_from_wire(roster: Vec<WireLine<'_>>) -> Result<Vec<RosterLine>, DecodeError> {
+    if roster.len() > ROSTER_MAX {
+        return Err(DecodeError::Unsound("a roster is too long"));
+    }
+    roster.into_iter().map(RosterLine::try_from).collect()
+}
+
+fn end_from_wire(end: WireEnd<'_>) -> Result<(VersionVector, Vec<RosterLine>), DecodeError> {
+    Ok((
+        vector_from_wire(end.horizon)?,
+        roster_from_wire(end.roster)?,
+    ))
+}
+
+fn documents_from_wire(wire: Vec<WireDelta<'_>>) -> Result<Vec<(Key, Vec<Write>)>, DecodeError> {
+    let mut documents: Vec<(Key, Vec<Write>)> = Vec::new();
+    for delta in wire {
+        let Delta { key, write } = delta.try_into()?;
+        match documents.last_mut() {
+            Some((last, writes)) if *last == key => writes.push(write),
+            Some((last, _)) if *last > key => {
+                return Err(DecodeError::Unsound(
+                    "the documents of a snapshot are out of order",
+                ));
+            }
+            _ => documents.push((key, vec![write])),
+        }
+    }
+    Ok(documents)
+}
+
 impl<'f> From<&'f Message> for WireMessage<'f> {
     fn from(message: &'f Message) -> Self {
         let changes = |changes: &'f [Delta]| changes.iter().map(WireDelta::from).collect();
@@ -462,6 +642,17 @@ impl<'f> From<&'f Message> for WireMessage<'f> {
             },
             Message::PullMore { session } => Self::PullMore { session: *session },
             Message::Busy { session } => Self::Busy { session: *session },
+            Message::Standing(standing) => Self::standing(standing),
+            Message::SnapshotRequest {
+                session,
+                after,
+                line,
+            } => Self::SnapshotRequest {
+                session: *session,
+                after: after.as_ref().map(WireKey::from),
+                line: line.into(),
+            },
+            Message::SnapshotChunk(chunk) => Self::snapshot_chunk(chunk),
             Message::Tree(message) => Self::Tree(message.into()),
         }
     }
@@ -501,6 +692,53 @@ impl TryFrom<WireMessage<'_>> for Message {
             }),
             WireMessage::PullMore { session } => Self::PullMore { session },
             WireMessage::Busy { session } => Self::Busy { session },
+            WireMessage::Standing {
+                origin,
+                vector,
+                wall_ms,
+                floor,
+                horizon,
+                sound,
+                roster,
+            } => Self::Standing(Box::new(Standing {
+                origin: origin.into(),
+                vector: vector_from_wire(vector)?,
+                wall_ms,
+                floor: date_from_wire(floor)?,
+                horizon: vector_from_wire(horizon)?,
+                sound,
+                roster: roster_from_wire(roster)?,
+            })),
+            WireMessage::SnapshotRequest {
+                session,
+                after,
+                line,
+            } => Self::SnapshotRequest {
+                session,
+                after: after.map(Key::try_from).transpose()?,
+                line: line.try_into()?,
+            },
+            WireMessage::SnapshotChunk {
+                session,
+                index,
+                after,
+                upto,
+                documents,
+                vector,
+                claim,
+                floor,
+                end,
+            } => Self::SnapshotChunk(Box::new(SnapshotChunk {
+                session,
+                index,
+                after: after.map(Key::try_from).transpose()?,
+                upto: upto.map(Key::try_from).transpose()?,
+                documents: documents_from_wire(documents)?,
+                vector: vector_from_wire(vector)?,
+                claim: vector_from_wire(claim)?,
+                floor: date_from_wire(floor)?,
+                end: end.map(end_from_wire).transpose()?,
+            })),
             WireMessage::Tree(message) => Self::Tree(message.try_into()?),
         })
     }

@@ -29,6 +29,7 @@ mod refusals;
 mod sample_server;
 mod servers;
 mod sessions;
+mod settled;
 mod support;
 mod tasks;
 mod trust;

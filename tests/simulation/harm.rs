@@ -14,6 +14,7 @@ use basic_sync::storage::{
 };
 
 use crate::options::Options;
+use crate::settlement;
 use crate::world::World;
 
 /// What is taken out.
@@ -25,6 +26,9 @@ pub(crate) enum Harm {
     NoTombstones,
     /// The claim rule of pulls (DESIGN §6, trap (a)): the first chunk claims all.
     EarlyClaims,
+    /// The horizon (DESIGN §6, trap (d)): an old copy of a disk is not told that it lacks
+    /// what deletions were let go of.
+    NoHorizon,
 }
 
 /// A store that has forgotten what was deleted when it is asked what a key holds.
@@ -90,6 +94,17 @@ pub(crate) fn claimed_early(message: Message, vector: VersionVector) -> Message 
     }
 }
 
+/// How a replica stands that has never let go of anything.
+pub(crate) fn without_horizon(message: Message) -> Message {
+    match message {
+        Message::Standing(mut standing) => {
+            standing.horizon = VersionVector::default();
+            Message::Standing(standing)
+        }
+        other => other,
+    }
+}
+
 /// Seeds within which harm must be noticed.
 const SEEDS: u64 = 60;
 
@@ -124,4 +139,18 @@ fn without_the_tombstone_check_a_deleted_key_is_found_to_be_back() {
 #[test]
 fn without_the_claim_rule_replicas_are_found_to_differ() {
     caught(Harm::EarlyClaims, "invariant 2");
+}
+
+/// An old copy is rare, and one of a disk that deletions concern rarer: so here not seeds but
+/// its scenario.
+#[test]
+fn without_the_horizon_an_old_copy_is_found_to_bring_back_what_was_deleted() {
+    let run = || {
+        let mut world = World::harmed(3, settlement::short(3), Harm::NoHorizon);
+        settlement::bring_an_old_copy(&mut world);
+        world.check_end();
+    };
+    let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("nothing is noticed");
+    let said = panic.downcast_ref::<String>().map_or("", String::as_str);
+    assert!(said.starts_with("invariant 3"), "{said}");
 }

@@ -22,4 +22,5 @@ mod large;
 mod options;
 mod pulls;
 mod runs;
+mod settlement;
 mod world;

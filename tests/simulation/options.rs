@@ -50,6 +50,18 @@ pub(crate) struct Options {
     pub(crate) ttl: f64,
     /// One replica does not know how the collections are merged.
     pub(crate) disagreement: bool,
+    /// How long a deletion is remembered.
+    pub(crate) tombstone_age: Duration,
+    /// After which absence a replica is fenced.
+    pub(crate) absent_max: Duration,
+    /// Who lacks so many writes takes over a snapshot.
+    pub(crate) snapshot_from: u64,
+    /// How often replicas tell how they stand.
+    pub(crate) standing_every: u32,
+    /// Probability that a crash is followed by an absence that may be too long.
+    pub(crate) long_absence: f64,
+    /// Probability that a crash costs the disk, or brings an old copy of it back.
+    pub(crate) disk_loss: f64,
     /// How large a full mesh may be; beyond it, writes go along a tree.
     pub(crate) mesh: Mesh,
     /// One replica takes the cluster for a full mesh, whatever the others do.
@@ -64,7 +76,7 @@ impl Options {
         let mut random = StdRng::seed_from_u64(seed ^ 0x5eed_0f0f);
         let calm = random.random_bool(0.2);
         let millis = Duration::from_millis;
-        Self {
+        let mut options = Self {
             replicas: random.random_range(3..=7),
             turmoil: Duration::from_secs(random.random_range(5..=15)),
             write_pause: millis(random.random_range(5..=60)),
@@ -94,6 +106,12 @@ impl Options {
             ttl: if random.random_bool(0.5) { 0.1 } else { 0.0 },
             disagreement: random.random_bool(0.2),
             chunk_changes: random.random_range(1..=40),
+            tombstone_age: millis(random.random_range(500..=4_000)),
+            absent_max: millis(random.random_range(1_500..=8_000)),
+            snapshot_from: [20, 200, u64::MAX][random.random_range(0..3)],
+            standing_every: random.random_range(1..=3),
+            long_absence: 0.2,
+            disk_loss: 0.2,
             wrong_clocks: random.random_range(0..=2),
             // An hour, or so little that its time comes within the run.
             clock_error_max: millis([3_600_000, 6_000][random.random_range(0..2)]),
@@ -107,6 +125,12 @@ impl Options {
                 },
             },
             mesh_disagreement: random.random_bool(0.1),
+        };
+        if options.mesh_disagreement {
+            // It does not hear those that it takes for its neighbours, and would give them
+            // up again and again. Nodes disagree for moments, not for days.
+            options.absent_max = Duration::from_secs(3600);
         }
+        options
     }
 }

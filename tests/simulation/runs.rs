@@ -70,6 +70,15 @@ struct Sometimes {
     clock_steps: u64,
     dated_ahead: u64,
     dates_come: u64,
+    disks_lost: u64,
+    disks_restored: u64,
+    snapshots: u64,
+    collected: u64,
+    buried: u64,
+    fencings: u64,
+    fenced: u64,
+    exported: u64,
+    untrusted: u64,
     forwarded: u64,
     pruned: u64,
     grafted: u64,
@@ -106,6 +115,15 @@ impl Sometimes {
         self.dated_ahead += dated_ahead;
         self.dates_come += dates_come;
         let counters = world.counters();
+        self.disks_lost += world.disks_lost;
+        self.disks_restored += world.disks_restored;
+        self.snapshots += counters.snapshots_taken;
+        self.collected += counters.collected;
+        self.buried += counters.buried;
+        self.fencings += counters.fencings;
+        self.fenced += counters.fenced;
+        self.exported += counters.exported;
+        self.untrusted += counters.untrusted;
         self.forwarded += counters.forwarded;
         self.pruned += counters.pruned;
         self.grafted += counters.grafted;
@@ -127,6 +145,18 @@ impl Sometimes {
             ("a clock went wrong or was set right", self.clock_steps),
             ("a write came with a date far ahead", self.dated_ahead),
             ("a date far ahead came", self.dates_come),
+            ("a disk was lost", self.disks_lost),
+            ("an old copy of a disk was restored", self.disks_restored),
+            ("a snapshot was taken over", self.snapshots),
+            ("a deletion was let go of", self.collected),
+            ("an expired document was buried", self.buried),
+            ("a replica was fenced", self.fencings),
+            ("a replica found itself fenced", self.fenced),
+            ("a write was taken out and kept aside", self.exported),
+            (
+                "something came from a replica that is not trusted",
+                self.untrusted,
+            ),
             ("a write was passed on", self.forwarded),
             ("a link was pruned", self.pruned),
             ("a link was grafted", self.grafted),
@@ -160,6 +190,10 @@ pub(crate) fn quiet(replicas: usize) -> Options {
         wrong_clocks: 0,
         ttl: 0.0,
         disagreement: false,
+        tombstone_age: Duration::from_secs(24 * 3600),
+        absent_max: Duration::from_secs(7 * 24 * 3600),
+        snapshot_from: u64::MAX,
+        standing_every: 10,
         mesh: Mesh::default(),
         mesh_disagreement: false,
         ..Options::draw(0)

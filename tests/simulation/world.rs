@@ -11,18 +11,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use basic_sync::model::document::{Action, Document, Merge};
-use basic_sync::model::{Collection, Key, PeerId, ReplicaId};
+use basic_sync::model::{Collection, Delta, Key, PeerId, ReplicaId, VersionVector};
 use basic_sync::protocol::{
     AckTarget, Config, Counters, Input, Mesh, Message, Now, Operation, Output, Policies, Policy,
     Replica, RequestId, Status, WriteReceipt, WriteRefused, WriteRequest, commit,
 };
 use basic_sync::storage::{
-    Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
+    self, Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::harm::{Forgetful, Harm, claimed_early};
+use crate::harm::{Forgetful, Harm, claimed_early, without_horizon};
 use crate::history::{Clock, History};
 use crate::options::Options;
 
@@ -61,6 +61,14 @@ enum Event {
 
 struct Node {
     disk: MemoryStorage,
+    /// Counts its disks.
+    disks: u8,
+    /// It knows of those of the same cluster only.
+    cluster: u8,
+    /// A copy of the disk as it was once.
+    backup: Option<MemoryStorage>,
+    /// Writes that were taken out of this disk, as far as they were looked at.
+    exported: usize,
     /// What a disk that does not sync has of it after a crash.
     synced: MemoryStorage,
     /// `None` while it is down.
@@ -106,6 +114,8 @@ pub(crate) struct World {
     pub(crate) commits_failed: u64,
     pub(crate) messages_lost: u64,
     pub(crate) clock_steps: u64,
+    pub(crate) disks_lost: u64,
+    pub(crate) disks_restored: u64,
 }
 
 impl World {
@@ -115,6 +125,10 @@ impl World {
         let nodes = (0..options.replicas)
             .map(|_| Node {
                 disk: MemoryStorage::default(),
+                disks: 0,
+                cluster: 0,
+                backup: None,
+                exported: 0,
                 synced: MemoryStorage::default(),
                 replica: None,
                 life: 0,
@@ -148,6 +162,8 @@ impl World {
             commits_failed: 0,
             messages_lost: 0,
             clock_steps: 0,
+            disks_lost: 0,
+            disks_restored: 0,
             options,
         };
         for replica in 0..world.nodes.len() {
@@ -166,11 +182,16 @@ impl World {
 
     /// Runs the options' turmoil, then calm, then checks the end.
     pub(crate) fn run_whole(&mut self) {
-        self.at(Duration::ZERO, Event::Write);
+        // A cluster first has to be one: replicas that have lived for longer than deletions
+        // are remembered, and never heard of each other, are of two.
+        self.turmoil = false;
+        self.run_until(Duration::from_secs(1));
+        self.turmoil = true;
+        self.at(self.now, Event::Write);
         self.after_about(self.options.crash_pause, Event::Crash);
         self.after_about(self.options.partition_pause, Event::Partition);
-        self.at(Duration::ZERO, Event::ClockStep);
-        self.run_until(self.options.turmoil);
+        self.at(self.now, Event::ClockStep);
+        self.run_until(self.now + self.options.turmoil);
         self.calm();
         self.settle();
         self.check_end();
@@ -193,6 +214,12 @@ impl World {
     /// Lets replicas talk for as long as convergence may take.
     pub(crate) fn settle(&mut self) {
         self.run_until(self.now + Duration::from_secs(10));
+        // The burial of an expired document is a write as any other.
+        let mut buried = None;
+        while buried != Some(self.counters().buried) {
+            buried = Some(self.counters().buried);
+            self.run_until(self.now + Duration::from_secs(2));
+        }
     }
 
     /// Checks that the replicas have converged to what clients were promised.
@@ -218,13 +245,12 @@ impl World {
             .flat_map(|node| &node.replica)
             .map(Replica::status)
             .collect();
+        // Of one without a link the last word may be from before it lost its disk.
         for one in &status {
-            assert_eq!(
-                one.digest, status[0].digest,
-                "invariant 2: the digests differ"
-            );
             assert!(
-                one.peers.iter().all(|peer| peer.behind == 0),
+                one.peers
+                    .iter()
+                    .all(|peer| peer.behind == 0 || !peer.linked),
                 "{:?}",
                 one.peers
             );
@@ -279,6 +305,10 @@ impl World {
         let mut config = Config {
             chunk_changes: self.options.chunk_changes,
             name: name(replica),
+            tombstone_age: self.options.tombstone_age,
+            absent_max: self.options.absent_max,
+            snapshot_from: self.options.snapshot_from,
+            standing_every: self.options.standing_every,
             mesh: mesh_of(&self.options, replica),
             ..Config::default()
         };
@@ -287,26 +317,61 @@ impl World {
             config.policies = policies();
         }
         let seed = self.random.random();
-        let identity = ReplicaId([u8::try_from(replica).expect("few replicas") + 1; 16]);
+        let mut identity = [u8::try_from(replica).expect("few replicas") + 1; 16];
+        identity[15] = self.nodes[replica].disks;
+        let identity = ReplicaId(identity);
         let now = self.time_of(replica);
         let node = &mut self.nodes[replica];
         let opened = Replica::open(&node.disk, config, identity, now, seed);
         node.replica = Some(opened.expect("memory does not fail"));
         node.life += 1;
         node.next_tick = Duration::MAX;
-        let peers = (0..self.nodes.len())
-            .filter(|peer| *peer != replica)
-            .map(name);
-        self.input(replica, Input::Peers(peers.collect()));
-        for peer in self.links[replica].clone() {
+        self.tell_of_peers(replica);
+        for peer in self.linked_from(replica) {
             self.input(replica, Input::LinkUp(name(peer)));
         }
         for peer in (0..self.nodes.len()).filter(|peer| *peer != replica) {
-            if self.links[peer].contains(&replica) && self.nodes[peer].replica.is_some() {
+            if self.linked_from(peer).contains(&replica) && self.nodes[peer].replica.is_some() {
                 self.input(peer, Input::LinkDown(name(replica)));
                 self.input(peer, Input::LinkUp(name(replica)));
             }
         }
+    }
+
+    /// From now on a replica is of another cluster.
+    pub(crate) fn move_to(&mut self, cluster: u8, replica: usize) {
+        let before = self.peers_of(replica);
+        self.nodes[replica].cluster = cluster;
+        let now = self.peers_of(replica);
+        for peer in 0..self.nodes.len() {
+            self.tell_of_peers(peer);
+            let (was, is) = (before.contains(&peer), now.contains(&peer));
+            for (at, of) in [(peer, replica), (replica, peer)] {
+                match was {
+                    true if !is => self.input(at, Input::LinkDown(name(of))),
+                    false if is => self.input(at, Input::LinkUp(name(of))),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn tell_of_peers(&mut self, replica: usize) {
+        let peers = self.peers_of(replica).into_iter().map(name).collect();
+        self.input(replica, Input::Peers(peers));
+    }
+
+    /// To whom a replica has a link.
+    fn linked_from(&self, replica: usize) -> Vec<usize> {
+        let mut peers = self.peers_of(replica);
+        peers.retain(|peer| self.links[replica].contains(peer));
+        peers
+    }
+
+    fn peers_of(&self, replica: usize) -> Vec<usize> {
+        let cluster = self.nodes[replica].cluster;
+        let is_peer = |peer: &usize| *peer != replica && self.nodes[*peer].cluster == cluster;
+        (0..self.nodes.len()).filter(is_peer).collect()
     }
 
     /// A client writes to a replica; the id of its request.
@@ -410,6 +475,9 @@ impl World {
                 self.after_about(self.options.crash_pause, Event::Crash);
             }
             Event::Partition if self.turmoil => {
+                let replica = self.random.random_range(0..self.nodes.len());
+                let node = &mut self.nodes[replica];
+                node.backup.get_or_insert_with(|| node.disk.fork());
                 let island: Vec<usize> = (0..self.nodes.len())
                     .filter(|_| self.random.random_bool(0.4))
                     .collect();
@@ -537,11 +605,51 @@ impl World {
             self.commit(replica, Some(sent));
         }
         self.crash(replica);
-        let pause = self.random.random_range(1..3_000);
+        if self.random.random_bool(self.options.disk_loss) {
+            self.disk_is_lost(replica);
+        }
+        let pause = match self.random.random_bool(self.options.long_absence) {
+            true => self.random.random_range(3_000..10_000),
+            false => self.random.random_range(1..3_000),
+        };
         self.at(
             self.now + Duration::from_millis(pause),
             Event::Start { replica },
         );
+    }
+
+    /// A replica that is down gets an empty disk, or an old copy of its own. Only if
+    /// all that was ever written there is elsewhere: else it is lost, and rightly so.
+    fn disk_is_lost(&mut self, replica: usize) {
+        let has = |node: &Node| read(&node.disk, state::vector).expect("memory does not fail");
+        let lost = has(&self.nodes[replica]);
+        let mut others = VersionVector::default();
+        for (_, node) in self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != replica)
+        {
+            others.merge(&has(node));
+        }
+        if !others.covers(&lost) {
+            return;
+        }
+        let node = &mut self.nodes[replica];
+        node.exported = 0;
+        match node.backup.take() {
+            Some(backup) if self.random.random_bool(0.7) => {
+                node.exported = exported(&backup).len();
+                node.disk = backup;
+                self.disks_restored += 1;
+            }
+            _ => {
+                node.disks += 1;
+                node.disk = MemoryStorage::default();
+                self.disks_lost += 1;
+            }
+        }
+        self.history.forget_watch(replica);
     }
 
     /// Puts something into a replica's inbox; it is taken in when the disk is free.
@@ -582,6 +690,7 @@ impl World {
             node.synced = node.disk.fork();
         }
         let deadline = core.next_deadline();
+        let floor_ms = core.status().floor.millis();
         let outputs = match outcome {
             Ok(outputs) => outputs,
             Err(_) => {
@@ -594,12 +703,19 @@ impl World {
             if let Output::Broadcast(Message::Push { changes })
             | Output::Multicast(_, Message::Push { changes }) = output
             {
-                self.history.commit(replica, now.wall_ms, changes);
+                let latest_ms = now.wall_ms.max(floor_ms);
+                self.history.commit(replica, latest_ms, changes);
             }
         }
         for output in outputs.into_iter().take(sent.unwrap_or(usize::MAX)) {
             self.output(replica, output);
         }
+        let node = &mut self.nodes[replica];
+        let exported = exported(&node.disk);
+        for delta in &exported[node.exported..] {
+            self.history.export(replica, delta);
+        }
+        node.exported = exported.len();
         self.watch(replica);
         let node = &mut self.nodes[replica];
         if deadline < node.next_tick {
@@ -624,15 +740,10 @@ impl World {
             Output::Mended(id, _) => panic!("{id:?}: nobody asked for mending"),
             Output::TakenIn(id, _) => panic!("{id:?}: nobody restored a backup"),
             Output::Send(peer, message) => {
-                let to = number(&peer);
-                let message = match self.harm {
-                    Some(Harm::EarlyClaims) => claimed_early(message, self.status(replica).vector),
-                    _ => message,
-                };
-                self.send(replica, to, message);
+                self.send(replica, number(&peer), message);
             }
             Output::Broadcast(message) => {
-                for to in self.links[replica].clone() {
+                for to in self.linked_from(replica) {
                     self.send(replica, to, message.clone());
                 }
             }
@@ -646,7 +757,9 @@ impl World {
 
     /// As many others have a write on disk as its writer was told.
     fn check_acks(&self, writer: usize, receipt: &WriteReceipt) {
-        if self.harm.is_some() || receipt.acks == 0 {
+        // Who lost its disk or was given up has not what it once acknowledged.
+        let lost = self.disks_lost + self.disks_restored + self.counters().fenced;
+        if self.harm.is_some() || receipt.acks == 0 || lost > 0 {
             return;
         }
         let others = (0..self.nodes.len()).filter(|other| *other != writer);
@@ -665,10 +778,15 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, message: Message) {
-        if !self.links[from].contains(&to) {
+        if !self.linked_from(from).contains(&to) {
             // There is no link to answer on.
             return;
         }
+        let message = match self.harm {
+            Some(Harm::EarlyClaims) => claimed_early(message, self.status(from).vector),
+            Some(Harm::NoHorizon) => without_horizon(message),
+            _ => message,
+        };
         let copies = match () {
             () if self.turmoil && self.random.random_bool(self.options.loss) => 0,
             () if self.turmoil && self.random.random_bool(self.options.duplication) => 2,
@@ -731,6 +849,12 @@ pub(crate) fn wall_ms(world: &World) -> u64 {
 /// The name under which replicas know the replica with this number.
 pub(crate) fn name(replica: usize) -> PeerId {
     PeerId::new(&format!("n{replica}"))
+}
+
+/// What was taken out of a disk.
+fn exported(disk: &MemoryStorage) -> Vec<Delta> {
+    let all = read(disk, storage::exported).expect("memory does not fail");
+    all.into_iter().map(|one| one.delta).collect()
 }
 
 /// The replica that others know under this name.
@@ -805,6 +929,14 @@ fn add(a: Counters, b: Counters) -> Counters {
         dates_come: a.dates_come + b.dates_come,
         expired: a.expired + b.expired,
         epochs_begun: a.epochs_begun + b.epochs_begun,
+        snapshots_taken: a.snapshots_taken + b.snapshots_taken,
+        snapshots_served: a.snapshots_served + b.snapshots_served,
+        collected: a.collected + b.collected,
+        buried: a.buried + b.buried,
+        fencings: a.fencings + b.fencings,
+        fenced: a.fenced + b.fenced,
+        exported: a.exported + b.exported,
+        untrusted: a.untrusted + b.untrusted,
         forwarded: a.forwarded + b.forwarded,
         pruned: a.pruned + b.pruned,
         grafted: a.grafted + b.grafted,

@@ -69,6 +69,12 @@ struct Restored {
     superseded: u64,
     /// Here before, they or their successors.
     known: u64,
+    /// Of those, writes of documents that were deleted since. They stay deleted, whether the deletion is still
+    /// remembered or not.
+    deleted: u64,
+    /// Of a node that was given up, and so old that nobody can tell whether they were deleted since: kept aside
+    /// (`/v1/sync/exported`).
+    exported: u64,
     /// About nodes and secrets, and not restored.
     left_out: u64,
 }
@@ -162,7 +168,7 @@ pub(super) async fn restore(
     let mut restore = Restore::new(api.replica.clone());
     restore.run(body).await?;
     let restored = restore.restored;
-    info!(cluster = %restored.cluster, node = %restored.node, taken = %restored.taken, taken_in = restored.taken_in, known = restored.known, superseded = restored.superseded, left_out = restored.left_out, "a backup was restored");
+    info!(cluster = %restored.cluster, node = %restored.node, taken = %restored.taken, taken_in = restored.taken_in, known = restored.known, deleted = restored.deleted, exported = restored.exported, superseded = restored.superseded, left_out = restored.left_out, "a backup was restored");
     Ok(Json(restored).into_response())
 }
 
@@ -268,6 +274,8 @@ impl Restore {
         self.restored.taken_in += taken.taken_in;
         self.restored.superseded += taken.superseded;
         self.restored.known += taken.repeated;
+        self.restored.deleted += taken.deleted;
+        self.restored.exported += taken.exported;
         Ok(())
     }
 

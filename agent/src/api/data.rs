@@ -486,7 +486,10 @@ pub(super) fn write_failed(error: WriteError) -> Problem {
             WriteRefused::DocumentTooLarge { .. } | WriteRefused::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, None)
             }
-            WriteRefused::TooManyWaiting => (StatusCode::SERVICE_UNAVAILABLE, None),
+            WriteRefused::TooManyWaiting | WriteRefused::Filling => {
+                (StatusCode::SERVICE_UNAVAILABLE, None)
+            }
+            WriteRefused::NotExported(_) => (StatusCode::CONFLICT, None),
             WriteRefused::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, Some(ELSEWHERE)),
             // The whole reason is in the log: the driver tells the first of a row.
             WriteRefused::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, Some(READ_AGAIN)),

@@ -11,6 +11,7 @@ mod backup;
 mod batch;
 mod data;
 mod events;
+mod exported;
 mod extract;
 mod findings;
 mod guard;
@@ -174,6 +175,10 @@ fn routes(api: Api) -> Router {
         .route("/v1/restore", post(backup::restore))
         .route("/v1/sync/peers", get(sync::peers))
         .route("/v1/sync/stats", get(sync::stats))
+        .route(
+            "/v1/sync/exported",
+            get(exported::list).post(exported::decide),
+        )
         .route(
             "/v1/sync/tasks",
             get(sync_tasks::list).post(sync_tasks::submit),

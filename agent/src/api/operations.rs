@@ -95,10 +95,7 @@ pub(super) async fn weight(
         Value::Null => None,
         number => Some(share(number)?),
     };
-    let words = Words {
-        why: order.why,
-        by: order.by,
-    };
+    let words = words_of(order.why, order.by);
     let actor = actor(&words, client)?;
     carry_out(&api, &id, Action::Weight(weight), &actor, query.force).await
 }
@@ -193,6 +190,11 @@ fn problem(error: OperationError) -> Problem {
     }
 }
 
+/// Those of a body that says more than them.
+pub(super) fn words_of(why: Option<String>, by: Option<String>) -> Words {
+    Words { why, by }
+}
+
 /// Reads them.
 pub(super) async fn words(body: Body) -> Result<Words, Problem> {
     let bytes = data::collect(body, BODY_MAX).await?;
@@ -223,7 +225,7 @@ fn share(number: &Value) -> Result<u32, Problem> {
     })
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes)
         .map_err(|error| Problem::bad_request(format!("the body is not what this takes: {error}")))
 }

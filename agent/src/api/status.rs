@@ -16,6 +16,7 @@ use super::Api;
 use super::findings::{self, Finding};
 use super::members::rfc3339;
 use super::problem::Problem;
+use super::sync::trust_name;
 use super::vitals::{Conflict, Disk, Events, Gossip, Process, Store, millis};
 use crate::host::{DiskSpace, OpenFiles};
 use crate::operations::decision::Order;
@@ -92,6 +93,10 @@ struct Sync {
     writes_dated_ahead: u64,
     /// Who made such writes, until their dates have come.
     dated_ahead: Vec<Dated>,
+    /// A snapshot is being taken over.
+    filling: bool,
+    /// Writes that were kept aside, and wait for a decision.
+    exported: u64,
 }
 
 #[derive(Serialize)]
@@ -114,6 +119,8 @@ struct Peer {
     /// Writes of this node that it has not acknowledged, and the age of the oldest.
     unacknowledged: u64,
     unacknowledged_ms: Option<u64>,
+    /// Whether anything is taken from it; as in `/v1/sync/peers`.
+    trust: &'static str,
     last_error: Option<String>,
 }
 
@@ -153,6 +160,8 @@ fn describe(api: &Api) -> Status {
     let endpoints = api.balancer.snapshot(Instant::now());
     let replica = api.replica.status().borrow().clone();
     let links = api.replica.links();
+    // A store that cannot be read has other ways to say so.
+    let exported = api.replica.exported_count().unwrap_or(0);
     let announced = api.cluster.metadata().announced;
     let gossip = api.cluster.diagnostics();
     let own = members.iter().find(|member| member.is_self);
@@ -173,6 +182,9 @@ fn describe(api: &Api) -> Status {
         health: &health,
         peers: &replica.peers,
         dated_ahead: &replica.dated_ahead,
+        roster: &replica.roster,
+        filling: replica.filling,
+        exported,
         clock_ahead: api.clock.ahead(),
         links: &links,
         endpoints: &endpoints,
@@ -198,6 +210,7 @@ fn describe(api: &Api) -> Status {
             behind_ms: lag.behind_for.map(millis),
             unacknowledged: known.unacknowledged,
             unacknowledged_ms: lag.unacknowledged_for.map(millis),
+            trust: trust_name(known.trust),
             last_error: lag.link.and_then(|link| link.last_error),
         })
     });
@@ -235,6 +248,8 @@ fn describe(api: &Api) -> Status {
             peers: peers.collect(),
             writes_dated_ahead: replica.counters.dated_ahead,
             dated_ahead: replica.dated_ahead.iter().map(Dated::from).collect(),
+            filling: replica.filling,
+            exported,
         },
         process: Process::from(files),
         disk: disk.map(Disk::from),

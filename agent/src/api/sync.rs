@@ -2,17 +2,20 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use basic_sync::model::{Epoch, Origin, ReplicaId, SeqSet};
 use basic_sync::net::PeerLag;
-use basic_sync::protocol::{Counters, PeerStatus, Status};
+use basic_sync::protocol::{Counters, PeerStatus, Status, Trust};
+use basic_sync::storage::RosterLine;
 use serde::Serialize;
 
 use super::Api;
 use super::members::rfc3339;
+use super::problem::Problem;
 use super::vitals::millis;
 use crate::sync_tasks::Statistics;
 use crate::sync_tasks::board::Counts;
@@ -33,6 +36,34 @@ struct Peers {
     origins: Vec<OriginView>,
     /// How many there are, listed or not.
     origins_total: usize,
+    /// Deletions dated up to here are let go of, as RFC 3339 text; none before the first.
+    deletions_settled_to: Option<String>,
+    /// The snapshot that is being taken over, if one is.
+    filling: Option<Filling>,
+    /// Writes that were kept aside, and wait for a decision.
+    exported: u64,
+    replicas: Vec<Replica>,
+}
+
+/// A snapshot that is being taken over.
+#[derive(Serialize)]
+struct Filling {
+    /// Up to which key it is done; none before the first part has come.
+    collection: Option<String>,
+    key: Option<String>,
+}
+
+/// A replica of the roster: a node's store, by the identity that it has, or had.
+#[derive(Serialize)]
+struct Replica {
+    replica: String,
+    node: String,
+    /// It is this node's present one.
+    own: bool,
+    /// It was given up.
+    fenced: bool,
+    /// For how long it has not been heard of while most others were.
+    absent_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -65,6 +96,9 @@ struct Peer {
     last_error: Option<String>,
     /// Under which it writes.
     origin: Option<String>,
+    /// Whether anything is taken from it: `full`, `unknown` before it has said how it stands, `fenced`, `stale` or
+    /// `foreign`.
+    trust: &'static str,
 }
 
 /// What waits in this agent to be sent.
@@ -147,6 +181,14 @@ struct CountersView {
     /// Documents of whose expiry watchers of this node were told.
     expired: u64,
     epochs_begun: u64,
+    snapshots_taken: u64,
+    snapshots_served: u64,
+    collected: u64,
+    buried: u64,
+    fencings: u64,
+    fenced: u64,
+    exported: u64,
+    untrusted: u64,
     /// Beyond a full mesh: changes of others passed on, links made lazy, and made eager
     /// again, and questions who has what.
     forwarded: u64,
@@ -156,20 +198,70 @@ struct CountersView {
 }
 
 /// `GET /v1/sync/peers`.
-pub(super) async fn peers(State(api): State<Api>) -> Response {
+pub(super) async fn peers(State(api): State<Api>) -> Result<Response, Problem> {
     let status = api.replica.status().borrow().clone();
     let own_id = api.cluster.identity().id.to_string();
     let (origins, origins_total) = origins(&status, &own_id);
     let peers = api.replica.lags().into_iter().map(Peer::from);
-    Json(Peers {
+    let exported = api.replica.exported_count();
+    let exported = exported.map_err(|error| Problem::internal(&error))?;
+    Ok(Json(Peers {
         own_id,
         origin: status.origin.to_string(),
         written: status.written,
         peers: peers.collect(),
         origins,
         origins_total,
+        deletions_settled_to: settled_to(&status),
+        filling: filling(&api, &status)?,
+        exported,
+        replicas: replicas(&status),
     })
-    .into_response()
+    .into_response())
+}
+
+fn settled_to(status: &Status) -> Option<String> {
+    let millis = Some(status.floor.millis()).filter(|millis| *millis > 0)?;
+    UNIX_EPOCH
+        .checked_add(Duration::from_millis(millis))
+        .map(rfc3339)
+}
+
+fn filling(api: &Api, status: &Status) -> Result<Option<Filling>, Problem> {
+    if !status.filling {
+        return Ok(None);
+    }
+    let done = api.replica.filled_to();
+    let done = done.map_err(|error| Problem::internal(&error))?;
+    Ok(Some(Filling {
+        collection: done.as_ref().map(|key| key.collection().to_string()),
+        key: done.map(|key| key.name().to_owned()),
+    }))
+}
+
+/// Those that count first, each by the name of its node.
+fn replicas(status: &Status) -> Vec<Replica> {
+    let lines = status.roster.iter();
+    let mut lines: Vec<&RosterLine> = lines.collect();
+    lines.sort_by_key(|line| (line.fenced, line.name.clone(), Reverse(line.born)));
+    let view = |line: &RosterLine| Replica {
+        replica: line.replica.to_string(),
+        node: line.name.to_string(),
+        own: line.replica == status.origin.replica,
+        fenced: line.fenced,
+        absent_ms: line.absent_ms,
+    };
+    lines.into_iter().map(view).collect()
+}
+
+pub(super) fn trust_name(trust: Trust) -> &'static str {
+    match trust {
+        Trust::Unknown => "unknown",
+        Trust::Full => "full",
+        Trust::Fenced => "fenced",
+        Trust::Stale => "stale",
+        Trust::Foreign => "foreign",
+    }
 }
 
 /// `GET /v1/sync/stats`.
@@ -240,6 +332,7 @@ impl From<PeerLag> for Peer {
             frames_lost: link.as_ref().map_or(0, |link| link.frames_lost),
             last_error: link.and_then(|link| link.last_error),
             origin: origin.map(|origin| origin.to_string()),
+            trust: trust_name(known.map_or(Trust::Unknown, |known| known.trust)),
         }
     }
 }
@@ -321,6 +414,14 @@ impl From<Counters> for CountersView {
             dates_come,
             expired,
             epochs_begun,
+            snapshots_taken,
+            snapshots_served,
+            collected,
+            buried,
+            fencings,
+            fenced,
+            exported,
+            untrusted,
             forwarded,
             pruned,
             grafted,
@@ -340,6 +441,14 @@ impl From<Counters> for CountersView {
             dates_come,
             expired,
             epochs_begun,
+            snapshots_taken,
+            snapshots_served,
+            collected,
+            buried,
+            fencings,
+            fenced,
+            exported,
+            untrusted,
             forwarded,
             pruned,
             grafted,
@@ -352,7 +461,7 @@ impl From<Counters> for CountersView {
 mod tests {
     use std::sync::Arc;
 
-    use basic_sync::model::{PeerId, SeqRange, VersionVector};
+    use basic_sync::model::{PeerId, SeqRange, Timestamp, VersionVector};
     use basic_sync::protocol::Progress;
     use basic_sync::storage::state::{Digest, FeedEnds};
 
@@ -384,6 +493,7 @@ mod tests {
             behind: 0,
             unacknowledged: 0,
             caught_up: true,
+            trust: Trust::Full,
             progress: Progress {
                 origin: Some(own),
                 vector: Some(Arc::new(vector)),
@@ -402,6 +512,9 @@ mod tests {
             vector,
             peers,
             dated_ahead: Vec::new(),
+            floor: Timestamp::default(),
+            roster: Vec::new(),
+            filling: false,
             counters: Counters::default(),
         }
     }
@@ -434,6 +547,42 @@ mod tests {
         };
         assert_eq!(views[0].peers["n2"], nothing);
         assert_eq!(views[1].peers["n2"], views[1].here);
+    }
+
+    #[test]
+    fn replicas_that_count_come_first_and_each_says_whose_it_is() {
+        let line = |replica: u8, name: &str, fenced| RosterLine {
+            replica: ReplicaId([replica; 16]),
+            name: PeerId::new(name),
+            fenced,
+            born: Timestamp(u64::from(replica)),
+            absent_ms: u64::from(replica),
+        };
+        let mut status = status(origin(2, 1), VersionVector::default(), Vec::new());
+        assert_eq!(settled_to(&status), None);
+        status.floor = Timestamp::from_millis(1_000);
+        assert_eq!(
+            settled_to(&status).as_deref(),
+            Some("1970-01-01T00:00:01.000Z")
+        );
+        status.roster = vec![
+            line(1, "n2", true),
+            line(2, "n2", false),
+            line(3, "n1", false),
+        ];
+        let views = replicas(&status);
+        let told: Vec<_> = views
+            .iter()
+            .map(|view| (view.node.as_str(), view.own, view.fenced, view.absent_ms))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("n1", false, false, 3),
+                ("n2", true, false, 2),
+                ("n2", false, true, 1)
+            ]
+        );
     }
 
     #[test]

@@ -139,9 +139,9 @@ struct HoldView {
 struct RemedyView {
     /// Those that are to take what the others hold.
     nodes: Vec<String>,
-    /// `merged`, `sound`, `majority` or `hash`.
+    /// `merged`, `sound`, `majority`, `hash` or `forgotten`.
     reason: Option<&'static str>,
-    /// `planned`, `mended`, `open` or `impossible`.
+    /// `planned`, `mended`, `open`, `impossible` or `doubtful`.
     outcome: &'static str,
 }
 
@@ -346,12 +346,14 @@ impl DifferenceView {
                     Reason::Sound => "sound",
                     Reason::Majority => "majority",
                     Reason::Hash => "hash",
+                    Reason::Forgotten => "forgotten",
                 }),
                 outcome: match remedy.outcome {
                     Outcome::Planned => "planned",
                     Outcome::Mended => "mended",
                     Outcome::Open => "open",
                     Outcome::Impossible => "impossible",
+                    Outcome::Doubtful => "doubtful",
                 },
             }),
         }

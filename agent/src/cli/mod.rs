@@ -15,6 +15,7 @@ mod data;
 mod doctor;
 mod error;
 mod events;
+mod exported;
 mod flags;
 mod follow;
 mod history;

@@ -1,4 +1,5 @@
-//! `sync`: how far the copies of the data are apart. `verify` and `repair` are in `verify.rs`, and `task` in `sync_task.rs`.
+//! `sync`: how far the copies of the data are apart. `verify` and `repair` are in `verify.rs`, `task` in `sync_task.rs`,
+//! and `exported` in `exported.rs`.
 //!
 //! `status` ends with 0 whatever it finds: copies are always a little apart while there are writes. The command `status`, and
 //! `sync verify`, judge.
@@ -12,7 +13,8 @@ use crate::config::Printable;
 use crate::host::bytes;
 
 use super::CliError;
-use super::client::{Client, PeerProgress, SyncPeers, Target, age};
+use super::client::{Client, PeerProgress, ReplicaLine, SyncPeers, Target, age};
+use super::exported::Exported;
 use super::flags::{ClientArgs, FormatArgs};
 use super::output::{Colour, Output};
 use super::sync_task::TaskAction;
@@ -24,6 +26,8 @@ use super::verify::{Mending, Verify};
 const LATE_MS: u64 = 3_000;
 /// A peer says every second what it has; one that has not for so long does not do well.
 const SILENT_MS: u64 = 3_000;
+/// Characters of a replica's identity that are shown: enough to tell those of one cluster apart.
+const REPLICA_CHARS: usize = 8;
 
 /// Flags of `sync`.
 #[derive(Debug, Args)]
@@ -39,6 +43,8 @@ enum Action {
     /// Give the agent tasks to bring data to nodes, and see what has become of them.
     #[command(subcommand)]
     Task(TaskAction),
+    /// List the writes that this node had to keep aside when it had been away for too long, and decide about them.
+    Exported(Exported),
     /// Compare what all nodes hold, document by document, and name what differs. Changes nothing.
     ///
     /// Exit code 0: all nodes took part and hold the same; 1: something differs or is wrong, or not all could be
@@ -65,6 +71,7 @@ impl Sync {
         match &self.action {
             Action::Status(status) => &status.client,
             Action::Task(task) => task.client(),
+            Action::Exported(exported) => &exported.client,
             Action::Verify(verify) => &verify.client,
             Action::Repair(repair) => &repair.client,
         }
@@ -78,6 +85,7 @@ impl Sync {
         match self.action {
             Action::Status(status) => status.execute(client, output).await,
             Action::Task(task) => task.execute(client, output).await,
+            Action::Exported(exported) => exported.execute(client, output).await,
             Action::Verify(verify) => verify.execute(client, output).await,
             Action::Repair(repair) => repair.execute(client, output).await,
         }
@@ -96,10 +104,15 @@ impl Status {
         if !sync.peers.is_empty() {
             text = table(&sync, now).render(output) + "\n";
         }
+        if !sync.replicas.is_empty() {
+            text.push_str(&(replicas(&sync.replicas).render(output) + "\n"));
+        }
         text.push_str(&totals(&sync));
         for peer in &sync.peers {
             text.push_str(&words(peer, now));
+            text.extend(trust(peer));
         }
+        text.push_str(&own_words(&sync));
         output.text(&text)
     }
 }
@@ -139,6 +152,70 @@ fn table(sync: &SyncPeers, now: SystemTime) -> Table {
         ]);
     }
     table
+}
+
+/// The stores that are, or were, copies of the data: a node that was given up has more than one.
+fn replicas(lines: &[ReplicaLine]) -> Table {
+    let mut table = Table::new(&["NODE", "REPLICA", "COUNTS", "ABSENT"]);
+    for line in lines {
+        let (counts, colour) = match line.fenced {
+            false => ("yes", Colour::Good),
+            true => ("given up", Colour::Doubtful),
+        };
+        let short: String = line.replica.chars().take(REPLICA_CHARS).collect();
+        let absent = (line.absent_ms > 0).then(|| span(line.absent_ms));
+        table.row(vec![
+            Cell::new(&line.node),
+            Cell::new(short + if line.own { " (this one)" } else { "" }),
+            Cell::new(counts).painted(Some(colour)),
+            Cell::optional(absent),
+        ]);
+    }
+    table
+}
+
+/// Why nothing is taken from a peer, and what to do; nothing where all is well.
+fn trust(peer: &PeerProgress) -> Option<String> {
+    let id = shown(peer.id.as_deref().unwrap_or("-"));
+    let words = match peer.trust.as_deref()? {
+        "fenced" => {
+            "its copy is not whole, because it was away for too long or takes over a snapshot; it puts that right by itself"
+        }
+        "stale" => {
+            "it, or this node, has an old copy of its disk and lacks deletions that others no longer remember; wait a minute, then see `basic-agent status`"
+        }
+        "foreign" => {
+            "its data is that of another cluster with a history of its own; `basic-agent status` says what to do"
+        }
+        _ => return None,
+    };
+    Some(format!("nothing is taken from {id}: {words}\n"))
+}
+
+/// What is to be said of this node itself.
+fn own_words(sync: &SyncPeers) -> String {
+    let mut text = String::new();
+    if let Some(filling) = &sync.filling {
+        let name = filling.collection.as_ref().zip(filling.key.as_ref());
+        let upto = match name {
+            Some((collection, key)) => {
+                format!("up to {} so far", shown(&format!("{collection}/{key}")))
+            }
+            None => "nothing of it has come yet".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "this node takes over a snapshot, in the order of the keys: {upto}"
+        );
+    }
+    if sync.exported > 0 {
+        let _ = writeln!(
+            text,
+            "{} writes were kept aside here and wait for a decision: `basic-agent sync exported` lists them",
+            sync.exported
+        );
+    }
+    text
 }
 
 fn queued(peer: &PeerProgress) -> String {

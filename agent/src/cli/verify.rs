@@ -246,6 +246,9 @@ fn reason(one: &DifferingKey) -> &'static str {
         Some("merged") => "it lacks what others have",
         Some("sound") => "its copy is damaged",
         Some("majority") => "most nodes hold another copy of the same write",
+        Some("forgotten") => {
+            "it was deleted, or most nodes have lost it: delete it (`data delete`) or write it again (`data put`)"
+        }
         Some("hash") => "two copies of one write, and no majority: the choice is arbitrary",
         _ => "no node has a copy that can be read",
     }

@@ -1,13 +1,15 @@
 //! Values that are fine alone and wrong together.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::address::HostPort;
 use super::origin::{Origin, Origins};
 use super::problem::Problem;
 use super::schema::{
     API_LISTEN, APP_ADVERTISE, APP_URL, KeyId, PEER_ADVERTISE, PEER_LISTEN, PEER_SEEDS,
-    PEER_TLS_CA, PEER_TLS_CERT, PEER_TLS_KEY, PROXY_LISTEN,
+    PEER_TLS_CA, PEER_TLS_CERT, PEER_TLS_KEY, PROXY_LISTEN, REPLICATION_ABSENT_MAX,
+    REPLICATION_TOMBSTONE_AGE,
 };
 use super::settings::Config;
 
@@ -88,6 +90,17 @@ pub enum Conflict {
         /// The address of the app.
         app: HostPort,
     },
+    /// A node would be given up before the deletions that it has missed are forgotten.
+    #[error(
+        "{} is not more than [replication] tombstone_age, {}; a node that was away must have at least as long as deletions are remembered",
+        humantime::format_duration(*.absent_max), humantime::format_duration(*.tombstone_age)
+    )]
+    AbsentTooShort {
+        /// How long a node may be away.
+        absent_max: Duration,
+        /// How long deletions are remembered.
+        tombstone_age: Duration,
+    },
 }
 
 /// All conflicts, each with the origin of the key to change. Keys in `faulty` were refused already and are not
@@ -107,6 +120,7 @@ pub(super) fn conflicts(
         certificate(config),
         api(config),
         app(config),
+        absence(config),
     ];
     let found = rules.into_iter().flatten();
     found
@@ -135,6 +149,24 @@ fn listeners(config: &Config) -> [(KeyId, SocketAddr); 3] {
         (API_LISTEN.id(), config.api.listen),
         (PROXY_LISTEN.id(), config.proxy.listen),
     ]
+}
+
+fn absence(config: &Config) -> Vec<Found> {
+    let (absent_max, tombstone_age) = (
+        config.replication.absent_max,
+        config.replication.tombstone_age,
+    );
+    if absent_max > tombstone_age {
+        return Vec::new();
+    }
+    vec![Found {
+        key: REPLICATION_ABSENT_MAX.id(),
+        compared: vec![REPLICATION_ABSENT_MAX.id(), REPLICATION_TOMBSTONE_AGE.id()],
+        conflict: Conflict::AbsentTooShort {
+            absent_max,
+            tombstone_age,
+        },
+    }]
 }
 
 fn same_addresses(config: &Config) -> Vec<Found> {

@@ -198,6 +198,8 @@ impl Reader {
             replication: ReplicationConfig {
                 pull_interval: self.required(&schema::REPLICATION_PULL_INTERVAL),
                 push_buffer: self.required(&schema::REPLICATION_PUSH_BUFFER),
+                tombstone_age: self.required(&schema::REPLICATION_TOMBSTONE_AGE),
+                absent_max: self.required(&schema::REPLICATION_ABSENT_MAX),
             },
             sync: SyncConfig {
                 workers: self.required(&schema::SYNC_WORKERS),

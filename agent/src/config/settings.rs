@@ -177,6 +177,11 @@ pub struct ReplicationConfig {
     pub pull_interval: Duration,
     /// Memory for changes on their way to peers. A peer further behind is served from disk.
     pub push_buffer: ByteSize,
+    /// How long a deletion is remembered at least.
+    pub tombstone_age: Duration,
+    /// How long a node may be away, while most are here, before the others no longer remember deletions for it; more
+    /// than `tombstone_age`.
+    pub absent_max: Duration,
 }
 
 /// How the agent carries out the tasks that it is given (`POST /v1/sync/tasks`).

@@ -1,9 +1,13 @@
 //! Keeps membership in step with the decisions, and notices that they remove this very node.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
-use basic_membership::{Cluster, Identity, MemberState};
-use tracing::{error, warn};
+use basic_membership::{Cluster, Identity, MemberState, NodeId};
+use basic_sync::model::PeerId;
+use basic_sync::net::Handle;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
 
 use super::decision::{self, Kind, Misread, Order, RemovalOrder};
 use super::subject;
@@ -11,6 +15,8 @@ use crate::records::{RecordError, Records, System};
 
 /// Documents without effect of which it is remembered that they were mentioned.
 const MENTIONED_MAX: usize = 1024;
+/// Time after which it is looked again whether a removed node has a replica that counts.
+const GIVE_UP_PAUSE: Duration = Duration::from_secs(5);
 
 /// This node was removed from its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +60,57 @@ pub async fn keep_applying(cluster: Cluster, records: Records) {
         }
         changes.changed().await;
     }
+}
+
+/// Sees to it that nobody waits for the data of removed nodes, for as long as the agent runs: their replicas are given
+/// up at once, and deletions are no longer remembered for them.
+///
+/// A node that lives when it is removed hears that it was given up before it stops, and goes on as another replica
+/// until then. So it is looked again from time to time whether a removed node bears one, and not at once, lest the two
+/// go on as long as it lives.
+pub async fn keep_giving_up(cluster: Cluster, records: Records, replica: Handle) {
+    let mut decisions = records.changes(System::Members);
+    loop {
+        match removed_nodes(&cluster, &records) {
+            Ok(removed) => {
+                for node in unfenced(&replica, &removed) {
+                    info!(%node, "the data of a removed node is no longer waited for");
+                    replica.give_up(node).await;
+                }
+            }
+            Err(error) => error!(%error, "decisions of operators cannot be read"),
+        }
+        tokio::select! {
+            () = decisions.changed() => {}
+            () = sleep(GIVE_UP_PAUSE) => {}
+        }
+    }
+}
+
+/// The other nodes that are removed and have not joined again since.
+fn removed_nodes(cluster: &Cluster, records: &Records) -> Result<BTreeSet<PeerId>, RecordError> {
+    let (directives, _) = decision::directives(&subject::documents(records)?);
+    let members = cluster.members();
+    let roster = cluster.roster();
+    let joined = |id: &NodeId| {
+        let member = members.find(id).map(|member| member.metadata.joined);
+        let entry = roster.iter().find(|entry| entry.id == *id);
+        member.max(entry.map(|entry| entry.joined))
+    };
+    let removed = directives.iter().filter(|(id, directive)| {
+        let is_removed = joined(id).map(|joined| directive.removes(joined));
+        **id != cluster.identity().id && is_removed.unwrap_or(directive.removed.is_some())
+    });
+    Ok(removed.map(|(id, _)| PeerId::new(id.as_str())).collect())
+}
+
+/// Those of them that have a replica which counts.
+fn unfenced(replica: &Handle, removed: &BTreeSet<PeerId>) -> BTreeSet<PeerId> {
+    let status = replica.status();
+    let status = status.borrow();
+    let lines = status.roster.iter().filter(|line| !line.fenced);
+    let named = lines.map(|line| line.name.clone());
+    named.filter(|name| removed.contains(name)).collect()
 }
 
 /// The removal of this node, if one that is stored here holds for it.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use basic_membership::{Cluster, MemberState, Members};
 use basic_sync::model::PeerId;
 use basic_sync::net::Handle;
-use basic_sync::protocol::Status;
+use basic_sync::protocol::{Status, Trust};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -139,6 +139,9 @@ fn waits(members: &Members, status: &Status) -> Vec<Wait> {
         let hopeless = match known {
             // What they have comes by way of those that are near.
             Some(known) if known.caught_up || !known.near => return None,
+            Some(known) if matches!(known.trust, Trust::Foreign | Trust::Fenced | Trust::Stale) => {
+                Some("nothing is taken from it")
+            }
             Some(known) if known.linked && known.heard => None,
             _ => Some("its peer port cannot be reached"),
         };

@@ -56,6 +56,8 @@ pub fn replication(config: &Config, node: &str) -> basic_sync::net::Options {
     let mut options = basic_sync::net::Options::new(config.node.cluster.as_str(), node);
     options.protocol.vector_interval = config.replication.pull_interval;
     options.protocol.clock_ahead_max_ms = clock::AHEAD_MAX_MS.unsigned_abs();
+    options.protocol.tombstone_age = config.replication.tombstone_age;
+    options.protocol.absent_max = config.replication.absent_max;
     options.ring_bytes_max = bytes(config.replication.push_buffer);
     let named = config.collections.iter();
     options.protocol.policies.named = named

@@ -98,6 +98,15 @@ fn message() -> impl Strategy<Value = Message> {
             ),
         any::<u64>().prop_map(|session| Message::PullMore { session }),
         any::<u64>().prop_map(|session| Message::Busy { session }),
+        standing(),
+        (any::<u64>(), proptest::option::of(key()), line()).prop_map(|(session, after, line)| {
+            Message::SnapshotRequest {
+                session,
+                after,
+                line,
+            }
+        }),
+        snapshot_chunk(),
         tree_message().prop_map(Message::Tree),
     ]
 }
@@ -141,6 +150,78 @@ fn tree_message() -> impl Strategy<Value = TreeMessage> {
             }
         }),
     ]
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    ("[a-z]{1,8}", "[a-z梁 ]{1,12}").prop_map(|(collection, name)| {
+        Key::new(Collection::new(&collection).unwrap(), &name).unwrap()
+    })
+}
+
+fn line() -> impl Strategy<Value = RosterLine> {
+    let born = 0..=Timestamp::LAST.0;
+    (any::<[u8; 16]>(), "[a-z梁]{0,9}", any::<bool>(), born).prop_map(
+        |(replica, name, fenced, born)| RosterLine {
+            replica: ReplicaId(replica),
+            name: PeerId::new(&name),
+            fenced,
+            born: Timestamp(born),
+            // It is for each replica itself to know.
+            absent_ms: 0,
+        },
+    )
+}
+
+fn roster() -> impl Strategy<Value = Vec<RosterLine>> {
+    proptest::collection::vec(line(), 0..5)
+}
+
+fn standing() -> impl Strategy<Value = Message> {
+    let dates = (any::<u64>(), 0..=Timestamp::LAST.0);
+    (origin(), vector(), dates, vector(), any::<bool>(), roster()).prop_map(
+        |(origin, vector, (wall_ms, floor), horizon, sound, roster)| {
+            Message::Standing(Box::new(Standing {
+                origin,
+                vector,
+                wall_ms,
+                floor: Timestamp(floor),
+                horizon,
+                sound,
+                roster,
+            }))
+        },
+    )
+}
+
+fn snapshot_chunk() -> impl Strategy<Value = Message> {
+    let documents = proptest::collection::btree_map(key(), (delta(), delta()), 0..4);
+    let documents = documents.prop_map(|documents| {
+        let documents = documents.into_iter().map(|(key, (first, second))| {
+            let mut writes = vec![first.write, second.write];
+            writes.sort_by_key(|write| write.version);
+            writes.dedup_by_key(|write| write.version);
+            (key, writes)
+        });
+        documents.collect()
+    });
+    let range = (proptest::option::of(key()), proptest::option::of(key()));
+    let end = proptest::option::of((vector(), roster()));
+    let numbers = (any::<u64>(), any::<u64>(), 0..=Timestamp::LAST.0);
+    (numbers, range, documents, vector(), vector(), end).prop_map(
+        |((session, index, floor), (after, upto), documents, vector, claim, end)| {
+            Message::SnapshotChunk(Box::new(SnapshotChunk {
+                session,
+                index,
+                after,
+                upto,
+                documents,
+                vector,
+                claim,
+                floor: Timestamp(floor),
+                end,
+            }))
+        },
+    )
 }
 
 proptest! {
@@ -263,4 +344,102 @@ fn the_bytes_of_protocol_2_are_as_promised() {
         encode_hello(&hello).as_ref(),
         [0, 0, 0, 8, 1, 2, 1, b'c', 2, b'n', b'1', 1]
     );
+}
+
+/// A frame of this body, length and codec before it.
+fn framed(parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    let length = u32::try_from(body.len() + 1).unwrap();
+    [&length.to_be_bytes()[..], &[CODEC_BINCODE], &body].concat()
+}
+
+#[test]
+fn the_bytes_about_what_is_settled_are_as_promised() {
+    let origin = Origin {
+        replica: ReplicaId([0x11; 16]),
+        epoch: Epoch(3),
+    };
+    let mut vector = VersionVector::default();
+    vector.insert_range(origin, SeqRange { first: 1, last: 4 });
+    let line = RosterLine {
+        replica: ReplicaId([0x22; 16]),
+        name: PeerId::new("n1"),
+        fenced: false,
+        born: Timestamp(5),
+        absent_ms: 0,
+    };
+    let key = Key::new(Collection::new("users").unwrap(), "u1").unwrap();
+    let dot = Dot { origin, seq: 4 };
+    let part = |part, value: &'static [u8]| PartWrite {
+        part,
+        value: Some(Bytes::from_static(value)),
+    };
+    let write = Write {
+        version: Version {
+            clock: Timestamp(9),
+            dot,
+        },
+        parts: vec![part(Part::Root, b"{}"), part(Part::Field("a".into()), b"1")],
+    };
+
+    let origin_bytes = [&[0x11; 16][..], &[3]].concat();
+    let vector_bytes = [&[1][..], &origin_bytes, &[1, 1, 4]].concat();
+    let line_bytes = [&[0x22; 16][..], &[2, b'n', b'1', 0, 5]].concat();
+    let key_bytes = b"\x05users\x02u1";
+    let document = [
+        &key_bytes[..],
+        &[9],
+        &origin_bytes,
+        &[4, 2, 0, 1, 2, b'{', b'}', 1, 1, b'a', 1, 1, b'1'],
+    ];
+    let document = document.concat();
+
+    let standing = Message::Standing(Box::new(Standing {
+        origin,
+        vector: vector.clone(),
+        wall_ms: 9,
+        floor: Timestamp(7),
+        horizon: VersionVector::default(),
+        sound: true,
+        roster: vec![line.clone()],
+    }));
+    let expected = framed(&[
+        &[7],
+        &origin_bytes,
+        &vector_bytes,
+        &[9, 7, 0, 1, 1],
+        &line_bytes,
+    ]);
+    assert_eq!(encode_message(&standing).as_ref(), expected);
+
+    let request = Message::SnapshotRequest {
+        session: 6,
+        after: Some(key.clone()),
+        line: line.clone(),
+    };
+    let expected = framed(&[&[8, 6, 1], key_bytes, &line_bytes]);
+    assert_eq!(encode_message(&request).as_ref(), expected);
+
+    let chunk = Message::SnapshotChunk(Box::new(SnapshotChunk {
+        session: 6,
+        index: 2,
+        after: None,
+        upto: Some(key.clone()),
+        documents: vec![(key, vec![write])],
+        vector: vector.clone(),
+        claim: vector,
+        floor: Timestamp(7),
+        end: Some((VersionVector::default(), vec![line])),
+    }));
+    let expected = framed(&[
+        &[9, 6, 2, 0, 1],
+        key_bytes,
+        &[1],
+        &document,
+        &vector_bytes,
+        &vector_bytes,
+        &[7, 1, 0, 1],
+        &line_bytes,
+    ]);
+    assert_eq!(encode_message(&chunk).as_ref(), expected);
 }

@@ -193,29 +193,29 @@ mod tests {
             vector: vector.clone(),
         };
         let set = with_origin(&[1], &[1, 1, 9]);
-        let expected = [with_origin(&[7, 1], &[5, 6, 7, 8]), set.clone()].concat();
+        let expected = [with_origin(&[10, 1], &[5, 6, 7, 8]), set.clone()].concat();
         assert_eq!(body(TreeMessage::Have(have)), expected);
         let graft = TreeMessage::Graft { wanted: vector };
-        assert_eq!(body(graft), [vec![7, 3], set].concat());
-        assert_eq!(body(TreeMessage::Prune), [7, 2]);
-        assert_eq!(body(TreeMessage::Gone), [7, 4]);
+        assert_eq!(body(graft), [vec![10, 3], set].concat());
+        assert_eq!(body(TreeMessage::Prune), [10, 2]);
+        assert_eq!(body(TreeMessage::Gone), [10, 4]);
         let call = TreeMessage::RollCall {
             origin,
             upto: 4,
             round: 2,
         };
-        assert_eq!(body(call), with_origin(&[7, 5], &[4, 2]));
+        assert_eq!(body(call), with_origin(&[10, 5], &[4, 2]));
         let present = TreeMessage::Present {
             origin,
             own: Some(4),
             others: vec![(PeerId::new("n2"), 6)],
         };
-        let expected = with_origin(&[7, 6], &[1, 4, 1, 2, b'n', b'2', 6]);
+        let expected = with_origin(&[10, 6], &[1, 4, 1, 2, b'n', b'2', 6]);
         assert_eq!(body(present), expected);
         let nothing = TreeMessage::Forward {
             changes: Vec::new(),
         };
-        assert_eq!(body(nothing), [7, 0, 0]);
+        assert_eq!(body(nothing), [10, 0, 0]);
     }
 
     #[test]

@@ -67,6 +67,7 @@ fn the_corpus_of_frames_has_messages_of_every_kind() {
         let outer = discriminant(&message);
         let kind = match &message {
             Message::PullChunk(chunk) => (outer, chunk.claim.is_some(), None),
+            Message::SnapshotChunk(chunk) => (outer, chunk.end.is_some(), None),
             Message::Tree(message) => (outer, false, Some(discriminant(message))),
             _ => (outer, false, None),
         };
@@ -76,8 +77,8 @@ fn the_corpus_of_frames_has_messages_of_every_kind() {
     }
     assert_eq!(
         kinds.len(),
-        15,
-        "seven messages, one of them with and without a claim, and seven beyond the full mesh"
+        19,
+        "ten messages, two of them with and without an end, and seven beyond the full mesh"
     );
 }
 

@@ -80,6 +80,23 @@ impl SeqSet {
         self.ranges.insert(first, last);
     }
 
+    /// Removes one number.
+    pub fn remove(&mut self, seq: Seq) {
+        let Some((&first, &last)) = self.ranges.range(..=seq).next_back() else {
+            return;
+        };
+        if last < seq {
+            return;
+        }
+        self.ranges.remove(&first);
+        if first < seq {
+            self.ranges.insert(first, seq - 1);
+        }
+        if seq < last {
+            self.ranges.insert(seq + 1, last);
+        }
+    }
+
     /// Removes all numbers after `last`.
     pub fn truncate(&mut self, last: Seq) {
         self.ranges.split_off(&(last + 1));
@@ -93,6 +110,22 @@ impl SeqSet {
         self.ranges
             .iter()
             .map(|(&first, &last)| SeqRange { first, last })
+    }
+
+    /// What is in both.
+    pub fn intersection(&self, other: &SeqSet) -> SeqSet {
+        let mut both = SeqSet::default();
+        for range in self.ranges() {
+            let from = other.ranges.range(..=range.first).next_back();
+            let from = from.map_or(range.first, |(start, _)| *start);
+            for (&start, &end) in other.ranges.range(from..=range.last) {
+                let (first, last) = (start.max(range.first), end.min(range.last));
+                if first <= last {
+                    both.ranges.insert(first, last);
+                }
+            }
+        }
+        both
     }
 
     /// The ranges that `other` has and this set lacks, ascending.
@@ -176,6 +209,43 @@ impl VersionVector {
                 self.origins.remove(&origin);
             }
         }
+    }
+
+    /// Takes one write out.
+    pub fn remove(&mut self, dot: Dot) {
+        let Some(set) = self.origins.get_mut(&dot.origin) else {
+            return;
+        };
+        set.remove(dot.seq);
+        if set.highest() == 0 {
+            self.origins.remove(&dot.origin);
+        }
+    }
+
+    /// Whether nothing is in.
+    pub fn is_empty(&self) -> bool {
+        self.origins.is_empty()
+    }
+
+    /// How many writes are in.
+    pub fn count(&self) -> u64 {
+        let ranges = self.origins.values().flat_map(SeqSet::ranges);
+        ranges.fold(0, |sum: u64, range| sum.saturating_add(range.count()))
+    }
+
+    /// What is in both.
+    pub fn intersection(&self, other: &VersionVector) -> VersionVector {
+        let mut both = VersionVector::default();
+        for (origin, set) in &self.origins {
+            let Some(theirs) = other.origins.get(origin) else {
+                continue;
+            };
+            let set = set.intersection(theirs);
+            if set.highest() > 0 {
+                both.origins.insert(*origin, set);
+            }
+        }
+        both
     }
 
     /// Takes in everything that `other` has; returns the origins that changed.
@@ -274,6 +344,24 @@ mod tests {
             let (a, a_model) = set(&a);
             let (b, b_model) = set(&b);
             prop_assert_eq!(members(a.missing_from(&b)), &b_model - &a_model);
+        }
+
+        #[test]
+        fn an_intersection_is_that_of_the_sets(a in ranges(), b in ranges()) {
+            let (a, a_model) = set(&a);
+            let (b, b_model) = set(&b);
+            let both = a.intersection(&b);
+            prop_assert_eq!(members(both.ranges()), &a_model & &b_model);
+            prop_assert_eq!(&both, &b.intersection(&a));
+            prop_assert!(both.missing_from(&both).is_empty());
+        }
+
+        #[test]
+        fn what_was_removed_is_gone_and_nothing_else(a in ranges(), seq in 1u64..60) {
+            let (mut a, mut model) = set(&a);
+            a.remove(seq);
+            model.remove(&seq);
+            prop_assert_eq!(members(a.ranges()), model);
         }
 
         #[test]

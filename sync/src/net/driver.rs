@@ -24,8 +24,8 @@ use super::ring::Ring;
 use crate::codec;
 use crate::model::{Delta, Frontier, PeerId, VersionVector};
 use crate::protocol::{
-    AckTarget, Input, Message, Now, Operation, Output, Replica, RequestId, Status, TakeIn, TakenIn,
-    WriteReceipt, WriteRefused, WriteRequest, commit,
+    AckTarget, Decide, Input, Message, Now, Operation, Output, Replica, RequestId, Status, TakeIn,
+    TakenIn, WriteReceipt, WriteRefused, WriteRequest, commit,
 };
 use crate::storage::mending::{Mend, Mended};
 use crate::storage::{Storage, StoreError};
@@ -68,6 +68,13 @@ pub(super) enum Command {
         work: Vec<Mend>,
         reply: MendReply,
     },
+    Decide {
+        numbers: Vec<u64>,
+        write: bool,
+        reply: Reply<WriteReceipt>,
+        permit: OwnedSemaphorePermit,
+    },
+    GiveUp(PeerId),
     LinkUp(PeerId),
     LinkDown(PeerId),
     Peers(Vec<PeerId>),
@@ -260,7 +267,7 @@ impl Driver {
             }
             Output::TakenIn(id, taken) => {
                 if let Some(reply) = turn.taken_replies.remove(&id) {
-                    let _ = reply.send(Ok(taken));
+                    let _ = reply.send(taken);
                 }
             }
             Output::Send(peer, message) => self.links.send(&peer, message),
@@ -355,6 +362,17 @@ impl Turn {
                 batch.mends.push(id);
                 Input::Mend(id, work)
             }
+            Command::Decide {
+                numbers,
+                write,
+                reply,
+                permit,
+            } => {
+                let id = self.request(batch, permit);
+                self.replies.insert(id, reply);
+                Input::Decide(Decide { id, numbers, write })
+            }
+            Command::GiveUp(node) => Input::GiveUp(node),
             Command::LinkUp(peer) => Input::LinkUp(peer),
             Command::LinkDown(peer) => Input::LinkDown(peer),
             Command::Peers(peers) => Input::Peers(peers),

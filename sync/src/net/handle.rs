@@ -29,10 +29,12 @@ use crate::protocol::{
 };
 use crate::storage::history::{self, Keep, Kept};
 use crate::storage::state::{self, Page};
-use crate::storage::{self, Storage, StoreError};
+use crate::storage::{self, Exported, Storage, StoreError};
 
 /// Bytes counted for a write besides its keys and documents.
 const WRITE_OVERHEAD_BYTES: usize = 256;
+/// Bytes of a page of writes that were taken out, about.
+const EXPORTED_BYTES_MAX: usize = 1024 * 1024;
 
 /// How a replica takes part.
 #[derive(Clone, Debug)]
@@ -142,7 +144,11 @@ pub fn start(
         elapsed: began.elapsed(),
     };
     let policies = Arc::new(options.protocol.policies.clone());
-    let replica = Replica::open(&*storage, options.protocol, identity, now, seed)?;
+    let protocol = Config {
+        name: PeerId::new(&options.node),
+        ..options.protocol
+    };
+    let replica = Replica::open(&*storage, protocol, identity, now, seed)?;
 
     let (commands, commands_taken) = mpsc::channel(options.commands_max);
     let (status, status_seen) = watch::channel(Arc::new(replica.status()));
@@ -337,6 +343,66 @@ impl Handle {
             permit,
         })
         .await
+    }
+
+    /// Decides about writes that were taken out and kept aside, by their numbers: makes them
+    /// again as new writes, each as the merge rule of its collection wants it, or not, and
+    /// forgets them. All of it is done, and durable here, or nothing.
+    ///
+    /// # Errors
+    /// [`WriteError`]; what is decided about already is [`WriteRefused::NotExported`].
+    pub async fn decide(&self, numbers: Vec<u64>, write: bool) -> Result<WriteReceipt, WriteError> {
+        if self.sealed.load(Ordering::SeqCst) {
+            return Err(WriteError::Stopped);
+        }
+        if let Some(reason) = self.writes_refused().filter(|_| write) {
+            return Err(WriteError::HeldBack(reason));
+        }
+        // They are read from the disk, one by one.
+        self.submit(0, |reply, permit| Command::Decide {
+            numbers,
+            write,
+            reply,
+            permit,
+        })
+        .await
+    }
+
+    /// The writes that were taken out and kept aside, from a number on: at most `most`, about
+    /// a megabyte of them; and whether there are more.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn exported(&self, from: u64, most: usize) -> Result<(Vec<Exported>, bool), ReadError> {
+        Ok(storage::read(&*self.storage, |reader| {
+            storage::exported_page(reader, from, most, EXPORTED_BYTES_MAX)
+        })?)
+    }
+
+    /// How many writes were taken out and kept aside, and wait for a decision.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn exported_count(&self) -> Result<u64, ReadError> {
+        Ok(storage::read(&*self.storage, storage::exported_count)?)
+    }
+
+    /// Up to which key a snapshot has been taken over that is under way; `None` where none is,
+    /// or none has come yet.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn filled_to(&self) -> Result<Option<Key>, ReadError> {
+        let settlement = storage::read(&*self.storage, storage::settlement)?;
+        Ok(settlement.fill.and_then(|fill| fill.after))
+    }
+
+    /// Gives up the replicas of a node that an operator has removed: nothing is taken from
+    /// them any more, and nobody waits for them. All others are told. It is done when
+    /// [`Handle::status`] says so; one that was lost with a failed disk must be asked again.
+    pub async fn give_up(&self, node: PeerId) {
+        // A stopped driver gives nobody up.
+        let _ = self.commands.send(Command::GiveUp(node)).await;
     }
 
     /// Begins a backup of what is here. Its pieces are read one by one, and each reading

@@ -129,7 +129,7 @@ impl Links {
         let links = self.lock();
         let Some(link) = links.get(peer) else { return };
         let queue = match message {
-            Message::PullChunk(_) => &link.bulk,
+            Message::PullChunk(_) | Message::SnapshotChunk(_) => &link.bulk,
             _ => &link.live,
         };
         if queue.try_send(message).is_err() {

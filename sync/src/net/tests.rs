@@ -2,6 +2,7 @@
 
 mod disk;
 mod sessions;
+mod settled;
 mod tree;
 mod verify;
 

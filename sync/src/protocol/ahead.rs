@@ -142,7 +142,7 @@ mod tests {
     use crate::model::{Collection, Dot, Epoch, Key, PeerId, ReplicaId};
     use crate::protocol::{
         AckTarget, Config, Input, Message, Operation, Output, RequestId, WriteRefused,
-        WriteRequest, commit,
+        WriteRequest, commit, standing,
     };
     use crate::storage::MemoryStorage;
 
@@ -184,7 +184,9 @@ mod tests {
             changes: vec![last],
         };
         let push = Input::Message(PeerId::new("n1"), push);
-        commit(&mut replica, &storage, now, vec![push]).unwrap();
+        let mut inputs = standing::greeting("n1", ReplicaId([1; 16]), now);
+        inputs.push(push);
+        commit(&mut replica, &storage, now, inputs).unwrap();
         let mut write = |key: Key| {
             let action = Action::Put(b"1".as_slice().into());
             let request = WriteRequest {

@@ -44,6 +44,8 @@ struct Plan<'p> {
     reader: &'p dyn Reader,
     wall_ms: u64,
     clock: HybridClock,
+    /// No write may be dated up to here.
+    floor: Timestamp,
     /// The last dot given.
     dot: Dot,
     /// What the operations so far leave.
@@ -61,21 +63,13 @@ impl Replica {
     ) -> Result<(), StoreError> {
         let id = request.id;
         let (acks, acks_timeout) = (request.acks, request.acks_timeout);
-        let (planned, clock) = match self.plan(now, request, writer)? {
-            Ok(planned) => planned,
+        let revisions = match self.write_now(now, request, writer)? {
+            Ok(revisions) => revisions,
             Err(refused) => {
                 self.replies.push(Output::Reply(id, Err(refused)));
                 return Ok(());
             }
         };
-        self.clock = clock;
-        let mut revisions = Vec::with_capacity(planned.len());
-        self.marks.note(self.written() + 1, now.elapsed);
-        for one in planned {
-            revisions.push(one.revision);
-            self.put(now, one, writer)?;
-            self.counters.written += 1;
-        }
         let needed = match acks {
             AckTarget::Local => 0,
             AckTarget::Peers(count) => count,
@@ -99,6 +93,29 @@ impl Replica {
         Ok(())
     }
 
+    /// Stores a write, without an answer to it; the revisions after it, or why it cannot be
+    /// done.
+    pub(super) fn write_now(
+        &mut self,
+        now: Now,
+        request: WriteRequest,
+        writer: &mut dyn Writer,
+    ) -> Result<Result<Vec<Revision>, WriteRefused>, StoreError> {
+        let (planned, clock) = match self.plan(now, request, writer)? {
+            Ok(planned) => planned,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        self.clock = clock;
+        let mut revisions = Vec::with_capacity(planned.len());
+        self.marks.note(self.written() + 1, now.elapsed);
+        for one in planned {
+            revisions.push(one.revision);
+            self.put(now, one, writer)?;
+            self.counters.written += 1;
+        }
+        Ok(Ok(revisions))
+    }
+
     /// What a write comes to, and this replica's clock after it; or why it cannot be done.
     fn plan(
         &mut self,
@@ -117,6 +134,7 @@ impl Replica {
             reader,
             wall_ms: now.wall_ms,
             clock: self.clock,
+            floor: self.settled.floor,
             dot: Dot {
                 origin: self.header.origin,
                 seq: self.written(),
@@ -144,6 +162,39 @@ impl Replica {
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
         let Planned { delta, merging, .. } = planned;
+        self.put_delta(now, delta, merging, writer)
+    }
+
+    /// Deletes an expired document for good.
+    pub(super) fn bury(
+        &mut self,
+        now: Now,
+        key: Key,
+        clock: Timestamp,
+        parts: Vec<PartWrite>,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        if self.header.origin == self.opened_under {
+            self.begin_epoch(now);
+        }
+        let dot = Dot {
+            origin: self.header.origin,
+            seq: self.written() + 1,
+        };
+        let version = Version { clock, dot };
+        let write = Write { version, parts };
+        self.marks.note(dot.seq, now.elapsed);
+        self.counters.buried += 1;
+        self.put_delta(now, Delta { key, write }, None, writer)
+    }
+
+    fn put_delta(
+        &mut self,
+        now: Now,
+        delta: Delta,
+        merging: Option<Merging>,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
         let merging = match merging {
             Some(merging) => merging,
             None => Merging::of(state::entry(writer, &delta.key)?, &delta.write),
@@ -258,6 +309,7 @@ impl Plan<'_> {
             ..self.dot
         };
         let ticked = self.clock.tick(self.wall_ms, config.clock_ahead_max_ms);
+        let ticked = ticked.max(self.floor.successor());
         let Some(clock) = date(ticked, document) else {
             return Ok(Err(WriteRefused::Conflict(LAST_DATE.to_owned())));
         };

@@ -82,6 +82,15 @@ pub struct Config {
     pub waiting_max: usize,
     /// The name of this node.
     pub name: PeerId,
+    /// How long a deletion is remembered at least.
+    pub tombstone_age: Duration,
+    /// A replica that is away for longer is given up, if more than half of the others are
+    /// here.
+    pub absent_max: Duration,
+    /// Who lacks so many writes, and most of all there are, takes over a snapshot.
+    pub snapshot_from: u64,
+    /// How often it tells how it stands, in intervals of vectors.
+    pub standing_every: u32,
     /// How large a full mesh may be, and how many links a replica has beyond it.
     pub mesh: Mesh,
     /// In a tree: after what was taken in, how long until those are told of it to whom it is
@@ -116,6 +125,10 @@ impl Default for Config {
             write_bytes_max: 1024 * 1024 + 64 * 1024,
             waiting_max: 16_384,
             name: PeerId::new(""),
+            tombstone_age: Duration::from_secs(24 * 3600),
+            absent_max: Duration::from_secs(7 * 24 * 3600),
+            snapshot_from: 50_000,
+            standing_every: 10,
             mesh: Mesh::default(),
             lazy_interval: Duration::from_millis(100),
             graft_timeout: Duration::from_millis(500),

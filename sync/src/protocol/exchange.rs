@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Message, Now, Replica};
+use super::{Message, Now, Replica, TreeMessage, Trust};
 use crate::model::{Delta, Origin, PeerId, Seq, VersionVector};
 use crate::storage::state::{self, Merging};
 use crate::storage::{StoreError, Writer};
@@ -19,6 +19,11 @@ impl Replica {
             return Ok(());
         }
         match message {
+            Message::Push { .. } | Message::Tree(TreeMessage::Forward { .. })
+                if self.trust(&peer) != Trust::Full =>
+            {
+                self.counters.untrusted += 1;
+            }
             Message::Push { changes } => self.pushed(now, peer, changes, writer)?,
             Message::Vector { origin, vector } => self.told_vector(now, peer, origin, vector),
             Message::Ack { origin, upto } => self.acknowledged(&peer, origin, upto),
@@ -26,7 +31,17 @@ impl Replica {
                 self.serve_pull(now, peer, session, vector, writer)?;
             }
             Message::PullChunk(chunk) => self.pulled(now, peer, chunk, writer)?,
-            Message::PullMore { session } => self.serve_more(now, &peer, session, writer)?,
+            Message::PullMore { session } => {
+                self.serve_more(now, &peer, session, writer)?;
+                self.serve_more_snapshot(now, &peer, session, writer)?;
+            }
+            Message::Standing(standing) => self.told_standing(now, peer, *standing),
+            Message::SnapshotRequest {
+                session,
+                after,
+                line,
+            } => self.serve_snapshot(now, peer, session, after, line, writer)?,
+            Message::SnapshotChunk(chunk) => self.take_over(now, &peer, *chunk, writer)?,
             Message::Busy { session } => {
                 if self
                     .pulling
@@ -84,7 +99,7 @@ impl Replica {
         known.note_lack(behind.then_some(&vector), &self.vector, now.elapsed);
         known.vector = Some(vector);
         known.heard_at = now.elapsed;
-        if !behind {
+        if !behind && self.settled.fill.is_none() {
             known.behind_in_a_row = 0;
             known.caught_up = true;
             return;

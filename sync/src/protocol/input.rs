@@ -40,6 +40,10 @@ pub enum Input {
     Message(PeerId, Message),
     /// Pieces of work that put the store right, to be done in order.
     Mend(RequestId, Vec<Mend>),
+    /// Somebody has decided about writes that were taken out.
+    Decide(Decide),
+    /// An operator has removed this node: its replicas are given up at once.
+    GiveUp(PeerId),
     /// Time has passed.
     Tick,
     /// The replica will stop: answer the writes that wait for peers with what they have.
@@ -71,6 +75,18 @@ pub struct TakeIn {
     pub claim: Option<VersionVector>,
 }
 
+/// What to do with writes that were taken out ([`storage::exported`](crate::storage::exported)):
+/// all of it or nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decide {
+    /// Comes back with the answer.
+    pub id: RequestId,
+    /// Which, by number.
+    pub numbers: Vec<u64>,
+    /// Whether to make them again, as new writes, before they are forgotten.
+    pub write: bool,
+}
+
 /// What became of the writes of a part of a backup; durable.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct TakenIn {
@@ -80,6 +96,11 @@ pub struct TakenIn {
     pub superseded: u64,
     /// They, or their successors, were here.
     pub repeated: u64,
+    /// Of those, writes of documents that were deleted since: they stay so.
+    pub deleted: u64,
+    /// They are of a replica that was given up, and from before what is settled: whether they
+    /// were deleted since is not known. They were kept aside.
+    pub exported: u64,
 }
 
 /// One operation of a write.
@@ -149,7 +170,7 @@ pub enum Output {
     /// What became of pieces of work.
     Mended(RequestId, Vec<Mended>),
     /// The answer to [`Input::TakeIn`].
-    TakenIn(RequestId, TakenIn),
+    TakenIn(RequestId, Result<TakenIn, WriteRefused>),
     /// Send to one peer.
     Send(PeerId, Message),
     /// Send to every linked peer.
@@ -229,6 +250,14 @@ pub enum WriteRefused {
         "too many writes are waiting for other nodes; try again shortly, or write without acks"
     )]
     TooManyWaiting,
+    /// Nothing can be restored here now.
+    #[error(
+        "this node takes over a snapshot and cannot tell yet what was deleted; restore on another node, or when it is done"
+    )]
+    Filling,
+    /// The writes were decided about meanwhile.
+    #[error("write {0} is not among those that were kept aside; list them again")]
+    NotExported(u64),
     /// The disk is full.
     #[error("the disk of this node is full; free some space, writes are accepted again then")]
     DiskFull,

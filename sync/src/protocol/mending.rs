@@ -36,12 +36,14 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    fn note(&mut self, key: &[u8], before: Option<&Document>, after: &Document) {
+    pub(super) fn note(&mut self, key: &[u8], before: Option<&Document>, after: &Document) {
         if key < self.next.as_slice() {
             if let Some(before) = before {
                 self.sum.subtract(Digest::of(key, before));
             }
-            self.sum.add(Digest::of(key, after));
+            if !after.is_empty() {
+                self.sum.add(Digest::of(key, after));
+            }
         }
     }
 }

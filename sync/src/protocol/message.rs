@@ -1,7 +1,10 @@
 //! What replicas say to each other.
 
+use super::fill::SnapshotChunk;
+use super::standing::Standing;
 use super::tree::TreeMessage;
-use crate::model::{Delta, Origin, Seq, VersionVector};
+use crate::model::{Delta, Key, Origin, Seq, VersionVector};
+use crate::storage::RosterLine;
 
 /// A message to one peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +47,20 @@ pub enum Message {
         /// Which session was not begun.
         session: u64,
     },
+    /// As [`Message::Vector`], and how the sender stands with what is settled. Sent when a
+    /// link comes up, when it has changed, and from time to time.
+    Standing(Box<Standing>),
+    /// Asks for a snapshot.
+    SnapshotRequest {
+        /// Chosen by the asker; all messages of the session carry it.
+        session: u64,
+        /// It has what comes up to this key.
+        after: Option<Key>,
+        /// Who asks.
+        line: RosterLine,
+    },
+    /// A part of a snapshot.
+    SnapshotChunk(Box<SnapshotChunk>),
     /// What is said beyond the full mesh.
     Tree(TreeMessage),
 }

@@ -34,6 +34,8 @@ mod config;
 mod epoch;
 mod exchange;
 mod expiry;
+mod exported;
+mod fill;
 mod input;
 mod marks;
 mod mending;
@@ -44,17 +46,21 @@ mod pull;
 mod random;
 mod replica;
 mod sessions;
+mod settle;
+mod standing;
 mod tree;
 mod waiting;
 
 pub use config::{Config, Policies, Policy};
+pub use fill::SnapshotChunk;
 pub use input::{
-    AckTarget, Condition, Input, Now, Operation, Output, RequestId, TakeIn, TakenIn, WriteReceipt,
-    WriteRefused, WriteRequest,
+    AckTarget, Condition, Decide, Input, Now, Operation, Output, RequestId, TakeIn, TakenIn,
+    WriteReceipt, WriteRefused, WriteRequest,
 };
 pub use mending::mend_requests;
 pub use message::{Message, PullChunk};
 pub use overlay::Mesh;
 pub use peers::{Counters, PeerStatus, Progress, Status};
 pub use replica::{Replica, commit, write_requests};
+pub use standing::{Standing, Trust};
 pub use tree::{Have, TreeMessage};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::marks::Marks;
+use super::standing::{Stood, Trust};
 use super::tree::Branch;
-use crate::model::{Dot, Origin, PeerId, Seq, SeqSet, VersionVector};
-use crate::storage::DatedAhead;
+use crate::model::{Dot, Origin, PeerId, Seq, SeqSet, Timestamp, VersionVector};
 use crate::storage::state::{Digest, FeedEnds};
+use crate::storage::{DatedAhead, RosterLine};
 
 /// One peer.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,12 @@ pub(super) struct Peer {
     pub(super) pull_after: Duration,
     /// Since its link came up we once had everything that it had.
     pub(super) caught_up: bool,
+    /// When it was last told how this replica stands, since its link came up.
+    pub(super) told_at: Option<Duration>,
+    /// How it stood when it last said so, since its link came up.
+    pub(super) stood: Option<Stood>,
+    /// Its cluster has a history of its own.
+    pub(super) foreign: bool,
 }
 
 impl Peer {
@@ -86,6 +93,7 @@ impl Peer {
             behind,
             unacknowledged,
             caught_up: self.caught_up,
+            trust: Trust::default(),
             progress: Progress {
                 origin: self.origin,
                 acked: self.acked,
@@ -118,6 +126,12 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Who wrote with dates far ahead that have not come yet.
     pub dated_ahead: Vec<DatedAhead>,
+    /// It makes no write with a date up to here.
+    pub floor: Timestamp,
+    /// The replicas that it knows of.
+    pub roster: Vec<RosterLine>,
+    /// It takes over a snapshot.
+    pub filling: bool,
     /// What it has done since it was opened.
     pub counters: Counters,
 }
@@ -180,6 +194,8 @@ pub struct PeerStatus {
     pub unacknowledged: u64,
     /// Since its link came up this replica once had everything that it had.
     pub caught_up: bool,
+    /// Whether anything is taken from it.
+    pub trust: Trust,
     /// How far it is, and since when.
     pub progress: Progress,
 }
@@ -233,6 +249,22 @@ pub struct Counters {
     pub expired: u64,
     /// New epochs begun: one with the first write of each life.
     pub epochs_begun: u64,
+    /// Snapshots taken over.
+    pub snapshots_taken: u64,
+    /// Snapshots served to their end.
+    pub snapshots_served: u64,
+    /// Documents that let go of what only remembered a deletion.
+    pub collected: u64,
+    /// Expired documents that this replica deleted for good.
+    pub buried: u64,
+    /// Replicas that this one fenced.
+    pub fencings: u64,
+    /// How often this replica found itself fenced, and went on as another.
+    pub fenced: u64,
+    /// Writes that were taken out and kept aside.
+    pub exported: u64,
+    /// Pushes and pulls that were not taken in because their sender is not trusted.
+    pub untrusted: u64,
     /// Changes of others passed on along the tree.
     pub forwarded: u64,
     /// Links made lazy because a push on them came later than by another.
@@ -315,6 +347,9 @@ mod tests {
             vector,
             peers,
             dated_ahead: Vec::new(),
+            floor: Timestamp::default(),
+            roster: Vec::new(),
+            filling: false,
             counters: Counters::default(),
         }
     }

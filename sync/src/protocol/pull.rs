@@ -8,9 +8,10 @@
 //! Why the claim is right, while the server goes on taking in writes, stands with the
 //! [`Scan`] that reads them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Config, PullChunk};
+use super::{Config, PullChunk, SnapshotChunk};
 use crate::model::{PeerId, VersionVector};
 use crate::storage::scan::{Bounds, Portion, Scan};
 use crate::storage::{Reader, StoreError};
@@ -24,6 +25,10 @@ pub(super) struct Pulling {
     pub(super) next_index: u64,
     /// When it is given up.
     pub(super) deadline: Duration,
+    /// It is a snapshot.
+    pub(super) snapshot: bool,
+    /// Parts of a snapshot that have come and are still to be taken over, in order.
+    pub(super) parts: VecDeque<SnapshotChunk>,
 }
 
 /// A pull that this replica serves.

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use super::ahead::AheadRecord;
 use super::expiry::Expiries;
+use super::fill::ServingSnapshot;
 use super::marks::Marks;
 use super::mending::Sum;
-use super::peers::Peer;
+use super::peers::{Peer, PeerStatus};
 use super::pull::{Pulling, Serving};
 use super::random::SplitMix64;
+use super::settle::Settled;
 use super::tree::Tree;
 use super::waiting::WaitingWrites;
 use super::{Config, Counters, Input, Message, Now, Output, RequestId, Status};
@@ -46,6 +48,11 @@ pub struct Replica {
     pub(super) peers: BTreeMap<PeerId, Peer>,
     pub(super) pulling: Option<Pulling>,
     pub(super) serving: Vec<Serving>,
+    pub(super) snapshots: Vec<ServingSnapshot>,
+    pub(super) settled: Settled,
+    /// The time, as of the latest input.
+    pub(super) now: Now,
+    vectors_told: u32,
     /// What the transaction under way has changed, for watchers.
     pub(super) changes: Vec<(Key, EntryRecord)>,
     /// Own writes of the transaction under way, to be pushed.
@@ -104,9 +111,10 @@ impl Replica {
             vector,
             ahead,
             expiries,
+            settled,
         } = load(storage, &config)?;
         let mut random = SplitMix64(seed);
-        Ok(Self {
+        let mut replica = Self {
             opened_under: header.origin,
             config,
             clock: HybridClock::resume(header.clock),
@@ -121,6 +129,10 @@ impl Replica {
             peers: BTreeMap::new(),
             pulling: None,
             serving: Vec::new(),
+            snapshots: Vec::new(),
+            settled,
+            now,
+            vectors_told: 0,
             changes: Vec::new(),
             pushes: Vec::new(),
             acks_due: BTreeSet::new(),
@@ -134,7 +146,9 @@ impl Replica {
             next_session: random.next(),
             random,
             counters: Counters::default(),
-        })
+        };
+        replica.stay_in_roster(now);
+        Ok(replica)
     }
 
     /// Takes in one input. What it changes is in `writer`'s transaction, which
@@ -148,6 +162,7 @@ impl Replica {
         input: Input,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
+        self.now = now;
         self.tree.at(now);
         match input {
             Input::Write(request) => self.write(now, request, writer),
@@ -156,7 +171,10 @@ impl Replica {
                 if let Some(known) = self.peer(&peer) {
                     known.linked = true;
                     known.caught_up = false;
+                    known.stood = None;
+                    known.told_at = None;
                     self.begin_branch(&peer);
+                    self.send_standing(now, &peer);
                 }
                 Ok(())
             }
@@ -175,9 +193,15 @@ impl Replica {
             }
             Input::Message(peer, message) => self.message(now, peer, message, writer),
             Input::Mend(id, work) => self.mend(now, id, work, writer),
+            Input::Decide(decision) => self.decide(now, decision, writer),
+            Input::GiveUp(node) => {
+                self.give_up(&node);
+                Ok(())
+            }
             Input::Tick => {
                 self.tick(now);
-                self.expire(now, writer)
+                self.expire(now, writer)?;
+                self.settle_round(now, writer)
             }
             Input::Settle => {
                 self.waiting.expire();
@@ -202,9 +226,15 @@ impl Replica {
         {
             self.messages.push(Output::Send(peer, message));
         }
+        if self.settled.dirty {
+            self.changed = true;
+        }
         match self.tree.on {
             true => self.pass_on(),
             false => self.push_out(),
+        }
+        if std::mem::take(&mut self.settled.tell) {
+            self.broadcast_standing(self.now);
         }
         if std::mem::take(&mut self.vector_due_now) {
             // After the pushes, so that it tells of nothing that is not on its way.
@@ -222,6 +252,9 @@ impl Replica {
             state::set_vector(writer, *origin, self.vector.of(*origin))?;
         }
         self.ahead.save(writer)?;
+        if std::mem::take(&mut self.settled.dirty) {
+            storage::set_settlement(writer, &self.settled.stored())?;
+        }
         self.header.clock = self.clock.last();
         state::set_header(writer, &self.header)?;
         self.advanced.append(&mut self.dirty);
@@ -255,16 +288,21 @@ impl Replica {
             vector,
             ahead,
             expiries,
+            settled,
         } = load(storage, &self.config)?;
         self.clock = HybridClock::resume(header.clock.max(self.clock.last()));
         self.header = header;
         self.vector = vector;
         self.ahead = ahead;
+        let before = std::mem::take(&mut self.settled);
+        self.settled = settled.after_failure(before, self.now);
+        self.stay_in_roster(self.now);
         self.expiries = expiries.after_failure(self.expiries);
         self.dirty.clear();
         self.changed = false;
         self.pulling = None;
         self.serving.clear();
+        self.snapshots.clear();
         self.changes.clear();
         self.pushes.clear();
         self.tree.forget();
@@ -285,8 +323,11 @@ impl Replica {
     pub fn next_deadline(&self) -> Duration {
         let pulling = self.pulling.iter().map(|pull| pull.deadline);
         let serving = self.serving.iter().map(|pull| pull.deadline);
+        let snapshots = self.snapshots.iter().map(|one| one.deadline);
         pulling
             .chain(serving)
+            .chain(snapshots)
+            .chain([self.settle_due()])
             .chain(self.waiting.next_deadline())
             .chain(self.expiries.deadline())
             .chain(self.tree.deadline())
@@ -313,8 +354,10 @@ impl Replica {
     pub fn status(&self) -> Status {
         let written = self.written();
         let peers = self.peers.iter();
-        let peers =
-            peers.map(|(peer, known)| known.status(peer, &self.vector, written, &self.marks));
+        let peers = peers.map(|(peer, known)| PeerStatus {
+            trust: self.trust_in(known),
+            ..known.status(peer, &self.vector, written, &self.marks)
+        });
         Status {
             origin: self.header.origin,
             written,
@@ -323,6 +366,9 @@ impl Replica {
             vector: self.vector.clone(),
             peers: peers.collect(),
             dated_ahead: self.ahead.list(),
+            floor: self.settled.floor,
+            roster: self.settled.roster.values().cloned().collect(),
+            filling: self.settled.fill.is_some(),
             counters: self.counters,
         }
     }
@@ -374,13 +420,23 @@ impl Replica {
             self.abandon_pull(now);
         }
         self.serving.retain(|pull| pull.deadline > now.elapsed);
+        self.snapshots.retain(|one| one.deadline > now.elapsed);
         if self.vector_due <= now.elapsed {
             let fifth = self.config.vector_interval / 5;
             let jitter = fifth.mul_f64(2.0 * self.random.fraction());
             self.vector_due = now.elapsed + self.config.vector_interval - fifth + jitter;
+            let linked = self.peers.values().any(|known| known.linked);
+            self.vectors_told = self.vectors_told.wrapping_add(1);
+            let standing = self
+                .vectors_told
+                .is_multiple_of(self.config.standing_every.max(1));
+            self.ask_how_they_stand(now);
             match self.tree.on {
                 true => self.tell_all(),
-                false => self.vector_due_now = self.peers.values().any(|known| known.linked),
+                false => {
+                    self.settled.tell |= linked && standing;
+                    self.vector_due_now = linked && !standing;
+                }
             }
         }
         self.tend_tree(now);
@@ -422,6 +478,7 @@ pub fn write_requests(inputs: &[Input]) -> Vec<RequestId> {
     let id = |input: &Input| match input {
         Input::Write(request) => Some(request.id),
         Input::TakeIn(part) => Some(part.id),
+        Input::Decide(decision) => Some(decision.id),
         _ => None,
     };
     inputs.iter().filter_map(id).collect()
@@ -433,6 +490,7 @@ struct Loaded {
     vector: VersionVector,
     ahead: AheadRecord,
     expiries: Expiries,
+    settled: Settled,
 }
 
 fn load(storage: &dyn Storage, config: &Config) -> Result<Loaded, StoreError> {
@@ -449,6 +507,7 @@ fn load(storage: &dyn Storage, config: &Config) -> Result<Loaded, StoreError> {
             vector: state::vector(reader)?,
             ahead: AheadRecord::load(reader)?,
             expiries: Expiries::load(reader)?,
+            settled: Settled::load(storage::settlement(reader)?),
         })
     })
 }

@@ -1,11 +1,13 @@
 //! The sessions of pulls, made and served, as the replica conducts them; what a pull is
 //! and why it is right stands in `pull.rs`.
 
+use std::collections::VecDeque;
+
 use super::peers::Peer;
 use super::pull::{Pulling, Serving};
-use super::{Message, Now, Output, PullChunk, Replica, TakeIn, TakenIn};
+use super::{Message, Now, Output, PullChunk, Replica, TakeIn, TakenIn, Trust, WriteRefused};
 use crate::model::{PeerId, VersionVector};
-use crate::storage::{Reader, StoreError, Writer};
+use crate::storage::{self, Fill, Reader, RosterLine, StoreError, Writer};
 
 impl Replica {
     pub(super) fn begin_pull(&mut self, now: Now, peer: &PeerId) {
@@ -16,6 +18,11 @@ impl Replica {
             Some(known) if known.linked && known.pull_after <= now.elapsed => {}
             _ => return,
         }
+        let snapshot = match self.wants_snapshot(peer) {
+            true if self.can_fill_from(peer) => true,
+            false if self.trust(peer) == Trust::Full => false,
+            _ => return,
+        };
         let session = self.next_session;
         self.next_session = session.wrapping_add(1);
         let deadline = now.elapsed + self.config.pull_timeout;
@@ -24,13 +31,54 @@ impl Replica {
             session,
             next_index: 0,
             deadline,
+            snapshot,
+            parts: VecDeque::new(),
         });
         self.counters.pulls_begun += 1;
-        let request = Message::PullRequest {
-            session,
-            vector: self.vector.clone(),
+        let request = match self.settled.fill.clone() {
+            Some(fill) if snapshot => Message::SnapshotRequest {
+                session,
+                after: fill.after,
+                line: self.own_line(),
+            },
+            _ => Message::PullRequest {
+                session,
+                vector: self.vector.clone(),
+            },
         };
         self.messages.push(Output::Send(peer.clone(), request));
+    }
+
+    /// Whether a snapshot is what it takes; also where it is only that most of all there is
+    /// is lacking.
+    fn wants_snapshot(&mut self, peer: &PeerId) -> bool {
+        if self.settled.fill.is_some() {
+            return true;
+        }
+        if self.trust(peer) != Trust::Full || !self.can_fill_from(peer) {
+            return false;
+        }
+        let theirs = self.peers.get(peer).and_then(|known| known.vector.clone());
+        let Some(theirs) = theirs else { return false };
+        let lacking = self.vector.missing_count(&theirs);
+        let most = lacking >= self.config.snapshot_from && lacking > theirs.count() / 2;
+        if most {
+            self.settled.fill = Some(Fill::default());
+            self.settled.dirty = true;
+        }
+        most
+    }
+
+    fn own_line(&self) -> RosterLine {
+        let replica = self.header.origin.replica;
+        let line = self.settled.roster.get(&replica).cloned();
+        line.unwrap_or_else(|| RosterLine {
+            replica,
+            name: self.config.name.clone(),
+            fenced: false,
+            born: self.clock.last(),
+            absent_ms: 0,
+        })
     }
 
     pub(super) fn abandon_pull(&mut self, now: Now) {
@@ -49,6 +97,10 @@ impl Replica {
         chunk: PullChunk,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
+        if self.trust(&peer) != Trust::Full {
+            self.counters.untrusted += 1;
+            return Ok(());
+        }
         self.note_pulled();
         // The changes are good whatever became of the session: on a slow link a session
         // that was given up has brought the next one forward. Only its claim needs all.
@@ -56,7 +108,7 @@ impl Replica {
             self.take_in(now, change, writer)?;
         }
         match &self.pulling {
-            Some(pull) if pull.peer == peer && pull.session == chunk.session => {
+            Some(pull) if !pull.snapshot && pull.peer == peer && pull.session == chunk.session => {
                 if pull.next_index != chunk.index {
                     self.abandon_pull(now);
                     return Ok(());
@@ -88,26 +140,41 @@ impl Replica {
     }
 
     /// Takes in a part of a backup. A backup is a peer whose state has stood still: what
-    /// makes a pull right makes this right too.
+    /// makes a pull right makes this right too. But a backup may be older than what is
+    /// settled, as a replica that was away for too long: `exported.rs` says what then.
     pub(super) fn take_back(
         &mut self,
         now: Now,
         part: TakeIn,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
+        if self.settled.fill.is_some() {
+            let refused = Err(WriteRefused::Filling);
+            self.replies.push(Output::TakenIn(part.id, refused));
+            return Ok(());
+        }
         let before = self.counters;
+        let mut taken = TakenIn::default();
         for change in part.changes {
+            if self.is_doubtful(&change) {
+                let dot = change.dot();
+                storage::export(writer, change)?;
+                // So that a restore may be repeated.
+                self.note(dot);
+                taken.exported += 1;
+                continue;
+            }
+            taken.deleted += u64::from(self.is_deleted_since(now, &change, writer)?);
             self.take_in(now, change, writer)?;
         }
         if let Some(claim) = &part.claim {
             self.claim(now, claim);
         }
-        let taken = TakenIn {
-            taken_in: self.counters.taken_in - before.taken_in,
-            superseded: self.counters.superseded - before.superseded,
-            repeated: self.counters.repeated - before.repeated,
-        };
-        self.replies.push(Output::TakenIn(part.id, taken));
+        taken.taken_in = self.counters.taken_in - before.taken_in;
+        taken.superseded = self.counters.superseded - before.superseded;
+        taken.repeated = self.counters.repeated - before.repeated;
+        self.counters.exported += taken.exported;
+        self.replies.push(Output::TakenIn(part.id, Ok(taken)));
         Ok(())
     }
 
@@ -156,7 +223,8 @@ impl Replica {
             return Ok(());
         }
         self.serving.retain(|pull| pull.peer != peer);
-        if self.serving.len() >= self.config.pulls_served_max {
+        let serving = self.serving.len() + self.snapshots.len();
+        if serving >= self.config.pulls_served_max || self.settled.fill.is_some() {
             self.counters.pulls_refused += 1;
             self.messages
                 .push(Output::Send(peer, Message::Busy { session }));
@@ -205,6 +273,7 @@ impl Replica {
 
     pub(super) fn drop_sessions(&mut self, peer: &PeerId) {
         self.serving.retain(|pull| pull.peer != *peer);
+        self.snapshots.retain(|one| one.peer != *peer);
         if self.pulling.as_ref().is_some_and(|pull| pull.peer == *peer) {
             self.pulling = None;
             self.counters.pulls_abandoned += 1;

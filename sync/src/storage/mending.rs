@@ -88,11 +88,14 @@ pub fn replace(
     now_ms: u64,
 ) -> Result<Result<(Option<Document>, EntryRecord), Mended>, StoreError> {
     let row = writer.get(Table::Entries, key)?;
-    let found = row.as_ref().map(|row| content::of_row(key, row));
-    if found.unwrap_or_default() != expected {
+    let found = match &row {
+        Some(row) => content::of_entry(writer, key, row)?,
+        None => Digest::default(),
+    };
+    if found != expected {
         return Ok(Err(Mended::Changed));
     }
-    if found.unwrap_or_default() == content::of_document(key, document) {
+    if found == content::of_document(key, document) {
         return Ok(Err(Mended::Done));
     }
     let row = row.unwrap_or_default();

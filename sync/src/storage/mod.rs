@@ -16,6 +16,7 @@
 mod ahead;
 pub(crate) mod chunks;
 pub mod expiries;
+mod exported;
 mod feed_bounds;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -25,7 +26,9 @@ mod memory;
 pub mod mending;
 pub mod records;
 mod redb;
+mod replace;
 pub(crate) mod scan;
+mod settlement;
 pub mod state;
 
 use std::ops::ControlFlow;
@@ -34,10 +37,15 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use self::ahead::{DatedAhead, dated_ahead, set_dated_ahead};
+pub use self::exported::{
+    Exported, export, exported, exported_count, exported_one, exported_page, forget_exported,
+};
 pub use self::feed_bounds::{FEED_LENGTH, FeedBounds, PAST_BYTES_MAX, count_past};
 pub use self::journal::JournaledStorage;
 pub use self::memory::MemoryStorage;
 pub use self::redb::RedbStorage;
+pub use self::replace::{entries_after, replace, rows_after};
+pub use self::settlement::{Fill, RosterLine, Settlement, set_settlement, settlement};
 
 /// The tables of a store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -11,6 +11,8 @@
 //! | meta | `past` | u64, the bytes of all values in `past` |
 //! | meta | `expiries` | u8, 1: `expiries` is complete |
 //! | meta | `digest` | 32 bytes, sum mod 2^256 over all entries (see [`super::state`]) |
+//! | meta | `roster`, `floor`, `horizon`, `fill` | what is settled, drawn in `settlement.rs` |
+//! | meta | `exported`, `exports` | writes that were taken out, drawn in `exported.rs` |
 //! | meta | `journal` | u64 seq, u64 segment: the last record of the journal that is in this file, and the oldest segment that may hold later ones |
 //! | entries | collection, 0x00, key | an entry, see below |
 //! | dots | origin 24, row u64 | of each seq from 32·row on: the key of `entries` in which this write has a say (see `chunks.rs`) |
@@ -180,7 +182,8 @@ pub fn decode_key(bytes: &[u8]) -> Result<Key, StoreError> {
 }
 
 const KIND_TOMBSTONE: u8 = 0;
-const KIND_DOCUMENT: u8 = 1;
+/// Kind of an entry: one root that has a value.
+pub(crate) const KIND_DOCUMENT: u8 = 1;
 /// Kind of an entry: writes of several parts.
 pub(crate) const KIND_PARTS: u8 = 2;
 /// Kind of an entry: the same, and this node's watchers were told that it has expired.
@@ -367,7 +370,7 @@ impl<'b> Cursor<'b> {
         self.rest.is_empty()
     }
 
-    fn damaged(&self, detail: &'static str) -> StoreError {
+    pub(super) fn damaged(&self, detail: &'static str) -> StoreError {
         StoreError::Damaged {
             table: self.table,
             detail,
@@ -383,7 +386,7 @@ impl<'b> Cursor<'b> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
         let (taken, rest) = self
             .rest
             .split_first_chunk::<N>()

@@ -347,7 +347,7 @@ pub(super) fn expire(
 
 /// Keeps a record for those who read the feed, and where it is asked for in the history, as
 /// another one takes its place: how many bytes it takes in the feed.
-fn retire(
+pub(super) fn retire(
     writer: &mut dyn Writer,
     header: &mut Header,
     key: &[u8],

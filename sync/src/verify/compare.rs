@@ -1,9 +1,11 @@
 //! One key on several nodes: whether what they hold differs truly, and in which parts.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::content;
 use super::message::{Content, Held};
 use crate::model::document::{Document, Part};
 use crate::model::{Version, VersionVector};
@@ -41,8 +43,9 @@ pub enum PartState {
 /// The parts in which a key differs between nodes of which none waits for another; `held` and
 /// `vectors` are of the same nodes at the same moments.
 pub fn parts(held: &[Held], vectors: &[VersionVector]) -> Vec<PartDifference> {
+    let documents: Vec<Option<Cow<'_, Document>>> = held.iter().map(settled).collect();
     let mut parts: BTreeSet<&Part> = BTreeSet::new();
-    for document in held.iter().filter_map(Held::document) {
+    for document in documents.iter().flatten() {
         let writes = document.writes().iter();
         parts.extend(writes.flat_map(|write| write.parts.iter().map(|part| &part.part)));
     }
@@ -51,8 +54,21 @@ pub fn parts(held: &[Held], vectors: &[VersionVector]) -> Vec<PartDifference> {
     let unreadable = held.iter().any(is_damaged).then_some(None);
     let all = unreadable.into_iter().chain(named);
     let conflicts = conflicts(held, vectors);
-    all.filter_map(|part| difference(part, held, &conflicts))
-        .collect()
+    all.filter_map(|part| {
+        let states = held.iter().zip(&documents);
+        let states = states.map(|(held, document)| state(part, held, document.as_deref()));
+        difference(part, states.collect(), &conflicts)
+    })
+    .collect()
+}
+
+/// The document without what only remembers a deletion, as its digest has it.
+fn settled(held: &Held) -> Option<Cow<'_, Document>> {
+    let document = held.document()?;
+    Some(match held.loose.is_empty() {
+        true => content::lasting(document),
+        false => Cow::Borrowed(document),
+    })
 }
 
 /// Pairs of nodes that hold different rows and do not wait for each other.
@@ -81,13 +97,12 @@ fn rests_on(held: &Held, vector: &VersionVector) -> bool {
 
 fn difference(
     part: Option<&Part>,
-    held: &[Held],
+    states: Vec<PartState>,
     conflicts: &[(usize, usize)],
 ) -> Option<PartDifference> {
-    let states: Vec<PartState> = held.iter().map(|held| state(part, held)).collect();
     // Of a row that cannot be read nothing is known of any part but that.
     let readable = |node: usize| part.is_none() || states[node] != PartState::Damaged;
-    let mut shown = vec![None; held.len()];
+    let mut shown = vec![None; states.len()];
     for (a, b) in conflicts {
         if states[*a] != states[*b] && readable(*a) && readable(*b) {
             for node in [*a, *b] {
@@ -102,11 +117,11 @@ fn difference(
     })
 }
 
-fn state(part: Option<&Part>, held: &Held) -> PartState {
-    match (&held.content, part) {
+fn state(part: Option<&Part>, held: &Held, document: Option<&Document>) -> PartState {
+    match (&held.content, part.zip(document)) {
         (Content::Damaged, _) => PartState::Damaged,
-        (Content::Nothing, _) | (Content::Document(_), None) => PartState::Absent,
-        (Content::Document(document), Some(part)) => match document.part(part) {
+        (_, None) => PartState::Absent,
+        (_, Some((part, document))) => match document.part(part) {
             Some((version, value)) => PartState::Is(*version, value.cloned()),
             None => PartState::Absent,
         },

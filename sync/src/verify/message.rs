@@ -92,8 +92,18 @@ pub enum Answer {
 pub struct RangeDigest {
     /// Of the contents of all its keys, mod 2^256.
     pub sum: Digest,
-    /// How many keys those are.
+    /// How many keys those are; deleted ones are none.
     pub count: u64,
+}
+
+impl RangeDigest {
+    /// Adds a key's content; what counts as nothing adds nothing.
+    pub fn add(&mut self, content: Digest) {
+        if content != Digest::default() {
+            self.sum.add(content);
+            self.count += 1;
+        }
+    }
 }
 
 /// A key and the digest of what it holds.

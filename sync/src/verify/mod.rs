@@ -27,6 +27,11 @@
 //!   one with the greater hash.
 //! - **Indexes** ([`indexes`]): that a store's tables say the same as its documents.
 //!
+//! - **What was let go of does not come back.** A deletion that one node remembers and another
+//!   has let go of is no difference ([`content`] says how). A document that is there on some
+//!   nodes and not on others, and old enough that its deletion may have been let go of, is
+//!   named and not mended unless most nodes have it: it may be one that was deleted.
+//!
 //! What can fail: reading the store. Rows that cannot be decoded are findings, not errors.
 //! `Document::purge` would make contents differ lawfully; whoever comes to call it must let
 //! [`content`] pass over what an expiry hides.

@@ -7,8 +7,14 @@
 //!    there is no other document.
 //! 2. A value that breaks the rules for its part yields to one that does not.
 //! 3. Then what most nodes hold wins.
-//! 4. Then the greater hash: arbitrary, but the same everywhere. The plan says so; it is the
-//!    one case in which a person should look first.
+//! 4. Then the greater hash: arbitrary, but the same everywhere. The plan says so, because a
+//!    person should look first.
+//!
+//! One case is not decided at all: a part that half of the nodes or more lack altogether, and
+//! that is so old that a deletion of it may have been let go of. It was deleted and came back
+//! with an old disk, say, or those that lack it have lost it. To delete it would lose it in
+//! the second case, and to restore it would bring it back in the first, so that a person has
+//! to write it again or to delete it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -43,10 +49,13 @@ pub enum Reason {
     /// Of contradicting copies of a write the one with the greater hash, for want of a
     /// majority.
     Hash,
+    /// It is not to be carried out: it would bring back what may have been deleted.
+    Forgotten,
 }
 
-/// What to do about a key; `None` where no node holds a document that can be read.
-pub fn plan(key: &[u8], held: &[Held]) -> Option<Plan> {
+/// What to do about a key; `None` where no node holds a document that can be read. Deletions
+/// dated up to `floor` may have been let go of.
+pub fn plan(key: &[u8], held: &[Held], floor: Timestamp) -> Option<Plan> {
     let mut reason = Reason::Merged;
     if held.iter().any(|held| held.content == Content::Damaged) {
         reason = Reason::Sound;
@@ -64,12 +73,31 @@ pub fn plan(key: &[u8], held: &[Held]) -> Option<Plan> {
     if document.is_empty() {
         return None;
     }
+    if is_forgotten(&content::lasting(&document), held, floor) {
+        reason = Reason::Forgotten;
+    }
     let digest = content::of_document(key, &document);
     let differs = |node: &usize| held[*node].digest != digest;
     Some(Plan {
         document,
         nodes: (0..held.len()).filter(differs).collect(),
         reason,
+    })
+}
+
+/// Whether a document has parts that may have been deleted, and the deletion let go of.
+fn is_forgotten(document: &Document, held: &[Held], floor: Timestamp) -> bool {
+    let lacks = |held: &&Held, part: &Part| match &held.content {
+        Content::Nothing => true,
+        Content::Damaged => false,
+        Content::Document(document) => document.part(part).is_none(),
+    };
+    let writes = document.writes().iter();
+    let old = writes.filter(|write| write.version.clock <= floor);
+    let mut old = old.flat_map(|write| &write.parts);
+    old.any(|one| {
+        let lacking = held.iter().filter(|held| lacks(held, &one.part)).count();
+        one.value.is_some() && 2 * lacking >= held.len()
     })
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::message::{Content, Held, Item, KEYS_MAX, RangeDigest};
 use super::{content, indexes};
-use crate::storage::state::{self, each};
+use crate::storage::state::{self, Digest, each};
 use crate::storage::{Reader, StoreError, Table, records};
 
 /// Rows of one stretch at most, ...
@@ -34,6 +34,7 @@ pub struct Stretch {
 pub fn stretch(reader: &dyn Reader, from: &[u8], to: Option<&[u8]>) -> Result<Stretch, StoreError> {
     let mut stretch = Stretch::default();
     let (mut rows, mut bytes) = (0, 0);
+    let mut outcome = Ok(());
     reader.scan(Table::Entries, from, to, &mut |key, row| {
         if rows >= STRETCH_ROWS || bytes >= STRETCH_BYTES {
             stretch.next = Some(Bytes::copy_from_slice(key));
@@ -41,11 +42,16 @@ pub fn stretch(reader: &dyn Reader, from: &[u8], to: Option<&[u8]>) -> Result<St
         }
         rows += 1;
         bytes += key.len() + row.len();
-        stretch.digest.sum.add(content::of_row(key, row));
-        stretch.digest.count += 1;
+        match content::of_entry(reader, key, row) {
+            Ok(content) => stretch.digest.add(content),
+            Err(error) => {
+                outcome = Err(error);
+                return ControlFlow::Break(());
+            }
+        }
         ControlFlow::Continue(())
     })?;
-    Ok(stretch)
+    outcome.map(|()| stretch)
 }
 
 /// The first keys of a range with their digests, and whether there are more.
@@ -58,19 +64,27 @@ pub fn items(
     to: Option<&[u8]>,
 ) -> Result<(Vec<Item>, bool), StoreError> {
     let (mut items, mut more, mut bytes) = (Vec::new(), false, 0);
+    let mut outcome = Ok(());
     reader.scan(Table::Entries, from, to, &mut |key, row| {
         if items.len() >= STRETCH_ROWS || bytes >= STRETCH_BYTES {
             more = true;
             return ControlFlow::Break(());
         }
         bytes += key.len() + row.len();
-        items.push(Item {
-            key: Bytes::copy_from_slice(key),
-            content: content::of_row(key, row),
-        });
+        match content::of_entry(reader, key, row) {
+            Ok(content) if content == Digest::default() => {}
+            Ok(content) => items.push(Item {
+                key: Bytes::copy_from_slice(key),
+                content,
+            }),
+            Err(error) => {
+                outcome = Err(error);
+                return ControlFlow::Break(());
+            }
+        }
         ControlFlow::Continue(())
     })?;
-    Ok((items, more))
+    outcome.map(|()| (items, more))
 }
 
 /// What the first of these keys hold: one at least, and about [`STRETCH_BYTES`].
@@ -90,7 +104,7 @@ pub fn documents(reader: &dyn Reader, keys: &[Bytes]) -> Result<Vec<Held>, Store
         };
         bytes += row.len();
         let mut held = Held {
-            digest: content::of_row(key, &row),
+            digest: content::of_entry(reader, key, &row)?,
             content: Content::Damaged,
             loose: Vec::new(),
         };
@@ -115,8 +129,7 @@ pub fn documents(reader: &dyn Reader, keys: &[Bytes]) -> Result<Vec<Held>, Store
 pub fn sum(reader: &dyn Reader) -> Result<RangeDigest, StoreError> {
     let mut digest = RangeDigest::default();
     each(reader, Table::Entries, &[], None, |key, row| {
-        digest.sum.add(content::of_row(key, row));
-        digest.count += 1;
+        digest.add(content::of_entry(reader, key, row)?);
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(digest)

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::document::{Action, Document, Merge};
-use crate::model::{Collection, Key, PeerId, ReplicaId, VersionVector};
+use crate::model::{Collection, Dot, Key, PeerId, ReplicaId, Timestamp, VersionVector};
 use crate::protocol::{
-    AckTarget, Config, Input, Now, Operation, Output, Policies, Policy, Replica, RequestId,
+    AckTarget, Config, Input, Now, Operation, Output, Policies, Policy, Replica, RequestId, Trust,
     WriteRequest, commit,
 };
 use crate::storage::mending::{Mend, Mended};
@@ -50,12 +50,38 @@ impl World {
         let node = |number: usize| {
             let storage = MemoryStorage::default();
             let id = ReplicaId([u8::try_from(number).unwrap() + 1; 16]);
-            let replica = Replica::open(&storage, config.clone(), id, now(1), 1).unwrap();
+            let config = Config {
+                name: name(number),
+                ..config.clone()
+            };
+            let replica = Replica::open(&storage, config, id, now(1), 1).unwrap();
             Node { storage, replica }
         };
-        Self {
+        let mut world = Self {
             nodes: (0..NODES).map(node).collect(),
             wall_ms: 1,
+        };
+        world.introduce();
+        world
+    }
+
+    /// All tell each other how they stand, so that each takes what the others push.
+    fn introduce(&mut self) {
+        let pairs = (0..NODES).flat_map(|from| (0..NODES).map(move |to| (from, to)));
+        let mut standings = Vec::new();
+        for (from, to) in pairs.filter(|(from, to)| from != to) {
+            for output in self.handle(from, Input::LinkUp(name(to))) {
+                if let Output::Send(_, standing) = output {
+                    standings.push((to, Input::Message(name(from), standing)));
+                }
+            }
+        }
+        for (to, standing) in standings {
+            self.handle(to, standing);
+        }
+        for node in &self.nodes {
+            let peers = node.replica.status().peers;
+            assert!(peers.iter().all(|peer| peer.trust == Trust::Full));
         }
     }
 
@@ -78,8 +104,7 @@ impl World {
                 continue;
             };
             for other in (0..NODES).filter(|other| *other != node && !deaf.contains(other)) {
-                let from = PeerId::new(&format!("n{node}"));
-                self.handle(other, Input::Message(from, message.clone()));
+                self.handle(other, Input::Message(name(node), message.clone()));
             }
         }
     }
@@ -143,7 +168,7 @@ impl World {
         let mut reasons = Vec::new();
         for key in self.found().into_keys() {
             let (held, _) = self.look(&key);
-            let plan = plan::plan(&key, &held).unwrap();
+            let plan = plan::plan(&key, &held, Timestamp::default()).unwrap();
             reasons.push(plan.reason);
             for node in plan.nodes {
                 let mended = self.mend(
@@ -231,6 +256,10 @@ impl World {
     }
 }
 
+fn name(node: usize) -> PeerId {
+    PeerId::new(&format!("n{node}"))
+}
+
 fn now(wall_ms: u64) -> Now {
     Now {
         wall_ms,
@@ -315,8 +344,12 @@ proptest! {
             }
             let Some(row) = world.row(node, Table::Entries, &key) else { continue };
             let row = way.map(|way| damaged(way, &row)).unwrap_or_default();
+            let held = world.look(&key).0[node].digest;
             world.damage(node, Table::Entries, &key, row);
-            hit.entry(key).or_default().insert(node);
+            // What only remembers a deletion may be damaged without a difference.
+            if world.look(&key).0[node].digest != held {
+                hit.entry(key).or_default().insert(node);
+            }
         }
         let alike: Vec<Bytes> = hit.keys().cloned().collect();
         let differing = world.differing();
@@ -453,8 +486,13 @@ fn two_copies_of_one_write_are_decided_alike_whoever_decides() {
     bytes[last] = b'7';
     world.damage(1, Table::Entries, &row, Some(bytes));
     let (held, _) = world.look(&row);
-    let one = plan::plan(&row, &held[..2]).unwrap();
-    let other = plan::plan(&row, &[held[1].clone(), held[0].clone()]).unwrap();
+    let one = plan::plan(&row, &held[..2], Timestamp::default()).unwrap();
+    let other = plan::plan(
+        &row,
+        &[held[1].clone(), held[0].clone()],
+        Timestamp::default(),
+    )
+    .unwrap();
     assert_eq!(one.reason, Reason::Hash);
     assert_eq!(one.document, other.document);
     assert_eq!(one.nodes.len(), 1);
@@ -520,4 +558,102 @@ fn a_sum_is_right_while_documents_change_under_it() {
     }
     assert_eq!(end, Mended::Done);
     assert_eq!(world.mend(1, on), Mended::Lost, "it is over");
+}
+
+/// Lets go, on one node, of all deletions of a document, as when they are settled.
+fn let_go(world: &mut World, node: usize, key: &Key) {
+    let Node { storage, replica } = &mut world.nodes[node];
+    let work = &mut |writer: &mut dyn storage::Writer| {
+        let mut header = state::header(writer)?.unwrap();
+        let Some(before) = state::entry(writer, key)? else {
+            return Ok(Finish::Discard);
+        };
+        let mut after = before.document.clone();
+        after.collect(Timestamp::LAST, &|_: Dot| true);
+        if after == before.document {
+            return Ok(Finish::Discard);
+        }
+        let storing = state::Storing {
+            now_ms: 1,
+            keep: storage::history::Keep::default(),
+        };
+        storage::replace(writer, &mut header, key, &before, after, false, storing)?;
+        state::set_header(writer, &header)?;
+        Ok(Finish::Commit)
+    };
+    storage.write(work).unwrap();
+    replica.reload(storage).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Some nodes have let go of what is settled, and others have not.
+    #[test]
+    fn when_a_node_lets_go_of_deletions_is_no_difference(
+        steps in proptest::collection::vec((step(), proptest::option::of(0..NODES)), 1..60),
+    ) {
+        let mut world = World::new();
+        for ((node, key, action), lets_go) in steps {
+            world.write(node, &key, action, &[]);
+            if let Some(node) = lets_go {
+                let_go(&mut world, node, &key);
+            }
+            prop_assert_eq!(world.differing(), Vec::<Bytes>::new());
+        }
+        world.assert_sound();
+    }
+}
+
+#[test]
+fn a_deleted_document_that_is_there_on_one_node_is_found_and_does_not_come_back() {
+    let mut world = World::new();
+    let user = key("lww", 1);
+    world.write(0, &user, Action::Put("1".into()), &[]);
+    let row = row_key(&user);
+    let old = world.row(2, Table::Entries, &row).unwrap();
+    world.write(0, &user, Action::Delete, &[]);
+    for node in 0..NODES {
+        let_go(&mut world, node, &user);
+        assert_eq!(world.row(node, Table::Entries, &row), None);
+    }
+    // It came back with an old disk.
+    world.damage(2, Table::Entries, &row, Some(old));
+    let found = world.found();
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&row]);
+    let (held, _) = world.look(&row);
+    let reason = |held: &[Held], floor| plan::plan(&row, held, floor).unwrap().reason;
+    // Before anything can have been let go of, those that lack it have lost it.
+    assert_eq!(reason(&held, Timestamp::default()), Reason::Merged);
+    assert_eq!(reason(&held, Timestamp::LAST), Reason::Forgotten);
+    // Most nodes have it: it is the other one that has lost it.
+    let most = [held[0].clone(), held[2].clone(), held[2].clone()];
+    assert_eq!(reason(&most, Timestamp::LAST), Reason::Merged);
+    let half = [held[0].clone(), held[2].clone()];
+    assert_eq!(reason(&half, Timestamp::LAST), Reason::Forgotten);
+}
+
+#[test]
+fn a_deletion_that_one_node_remembers_wins_over_a_document_that_another_has() {
+    let mut world = World::new();
+    let user = key("lww", 1);
+    world.write(0, &user, Action::Put("1".into()), &[]);
+    let row = row_key(&user);
+    let old = world.row(2, Table::Entries, &row).unwrap();
+    world.write(0, &user, Action::Delete, &[]);
+    let_go(&mut world, 1, &user);
+    world.damage(2, Table::Entries, &row, Some(old));
+    // The index of the node that has it knows nothing of it.
+    assert_eq!(world.repair(), [Reason::Sound]);
+    for node in 0..NODES {
+        let (held, _) = world.look(&row);
+        let document = held[node].document();
+        assert!(document.is_none_or(|document| document.is_tombstone(0)));
+    }
+    assert_eq!(
+        world.row(1, Table::Entries, &row),
+        None,
+        "it stays let go of"
+    );
+    assert_eq!(world.found(), BTreeMap::new());
 }

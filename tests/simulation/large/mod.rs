@@ -93,7 +93,7 @@ fn part(cluster: &mut Cluster, title: &str, during: impl FnOnce(&mut Cluster)) -
         pulls: cluster.count(|counters| counters.pulls_completed) - pulls,
     };
     let median = Spread::of(arrivals().map(|(_, (_, took))| *took)).median;
-    println!(
+    eprintln!(
         "{title}: hops {} (most {}); to one {median:.0?}, to all {:.0?} (most {:.0?}); {:.3} \
          duplicates a delivery; {:.0} bytes a replica and write (most {:.0}); {} pulls; {}",
         figures.hops.median,
@@ -127,17 +127,17 @@ struct Run {
 }
 
 fn run(size: usize, grafts_lost: bool) -> Run {
-    println!("--- {size} replicas");
+    eprintln!("--- {size} replicas");
     let mut cluster = Cluster::new(size, Mesh::default(), grafts_lost);
     cluster.run_for(Duration::from_secs(1));
     let links = Spread::of((0..size).map(|own| cluster.links_of(own)));
-    println!("links: {links:?}");
+    eprintln!("links: {links:?}");
     part(&mut cluster, "while the tree forms", |_| {});
     let tree = part(&mut cluster, "when it has formed", |_| {});
     cluster.forget_traffic();
     cluster.run_for(Duration::from_secs(2));
     let idle = cluster.traffic.bytes.iter().sum::<u64>() as f64 / size as f64 / 2.0;
-    println!("idle: {idle:.0} bytes a replica and second");
+    eprintln!("idle: {idle:.0} bytes a replica and second");
 
     cluster.forget_traffic();
     let (began, writer) = (cluster.now, cluster.someone());
@@ -146,7 +146,7 @@ fn run(size: usize, grafts_lost: bool) -> Run {
     let receipt = cluster.receipts.iter().find(|(of, ..)| *of == id);
     let (_, answered, receipt) = receipt.expect("it was answered");
     let all = *answered - began;
-    println!(
+    eprintln!(
         "acks=all: {} of {} after {all:.0?}; {}",
         receipt.acks,
         size - 1,
@@ -169,7 +169,7 @@ fn run(size: usize, grafts_lost: bool) -> Run {
         assert_eq!(status.digest, first.digest, "replica {own} differs");
     }
     let count = |of| cluster.count(of);
-    println!(
+    eprintln!(
         "forwarded {}, pruned {}, grafted {}",
         count(|counters| counters.forwarded),
         count(|counters| counters.pruned),
@@ -186,7 +186,7 @@ fn run(size: usize, grafts_lost: bool) -> Run {
 
 /// What the same costs where everyone links to everyone: bytes a replica and write.
 fn full_mesh(size: usize) -> f64 {
-    println!("--- {size} replicas, a full mesh");
+    eprintln!("--- {size} replicas, a full mesh");
     let mesh = Mesh {
         peers_max: size,
         ..Mesh::default()

@@ -14,6 +14,7 @@ mod members;
 mod network;
 mod own;
 mod servers;
+mod settled;
 
 #[cfg(test)]
 mod scene;
@@ -27,7 +28,7 @@ use basic_balancer::probe::AppHealth;
 use basic_membership::{AnnouncedState, Diagnostics, Member, NodeId};
 use basic_sync::net::{DiskStatus, LinkStatus};
 use basic_sync::protocol::PeerStatus;
-use basic_sync::storage::DatedAhead;
+use basic_sync::storage::{DatedAhead, RosterLine};
 use serde::Serialize;
 
 use super::members::rfc3339;
@@ -81,6 +82,16 @@ pub(super) enum Code {
     NoEndpoint,
     /// Data does not reach a member.
     ReplicationBroken,
+    /// A member's data belongs to a cluster with a history of its own.
+    ReplicaForeign,
+    /// A member lacks deletions that were let go of.
+    ReplicaStale,
+    /// A member was away for too long, and was given up.
+    ReplicaFenced,
+    /// This node takes over a snapshot.
+    Filling,
+    /// Writes were kept aside, and wait for a decision.
+    WritesExported,
     /// A clock is off.
     ClockOff,
     /// Writes came with dates far ahead.
@@ -148,6 +159,12 @@ pub(super) struct Facts<'a> {
     pub(super) peers: &'a [PeerStatus],
     /// Who wrote with dates far ahead of this node's clock.
     pub(super) dated_ahead: &'a [DatedAhead],
+    /// The replicas of the cluster, also those that were given up.
+    pub(super) roster: &'a [RosterLine],
+    /// This node takes over a snapshot.
+    pub(super) filling: bool,
+    /// Writes that were kept aside, and wait for a decision.
+    pub(super) exported: u64,
     /// This node's clock is ahead, and it takes no writes for it.
     pub(super) clock_ahead: Option<OwnClockAhead>,
     pub(super) links: &'a [LinkStatus],
@@ -176,6 +193,7 @@ pub(super) fn all(facts: &Facts<'_>) -> Vec<Finding> {
         .chain(apps::findings(facts))
         .chain(servers::findings(facts))
         .chain(network::findings(facts))
+        .chain(settled::findings(facts))
         .chain(clocks::findings(facts))
         .chain(disk::findings(facts))
         .chain(own::findings(facts))

@@ -12,7 +12,7 @@ use basic_membership::{
 };
 use basic_sync::net::{DiskStatus, LinkStatus};
 use basic_sync::protocol::PeerStatus;
-use basic_sync::storage::DatedAhead;
+use basic_sync::storage::{DatedAhead, RosterLine};
 
 use super::{Code, Facts, Finding, Severity};
 use crate::config::{Config, Sources};
@@ -37,6 +37,9 @@ pub(super) struct Scene {
     pub(super) gossip: Diagnostics,
     pub(super) conflict: Option<TwoNodes>,
     pub(super) dated_ahead: Vec<DatedAhead>,
+    pub(super) roster: Vec<RosterLine>,
+    pub(super) filling: bool,
+    pub(super) exported: u64,
     pub(super) clock_ahead: Option<OwnClockAhead>,
     pub(super) orders: BTreeMap<String, Order>,
     pub(super) store: DiskStatus,
@@ -72,6 +75,9 @@ impl Scene {
             },
             conflict: None,
             dated_ahead: Vec::new(),
+            roster: Vec::new(),
+            filling: false,
+            exported: 0,
             clock_ahead: None,
             orders: BTreeMap::new(),
             store: DiskStatus::default(),
@@ -118,6 +124,9 @@ impl Scene {
             health: &self.health,
             peers: &self.peers,
             dated_ahead: &self.dated_ahead,
+            roster: &self.roster,
+            filling: self.filling,
+            exported: self.exported,
             clock_ahead: self.clock_ahead,
             links: &self.links,
             endpoints: &self.endpoints,

@@ -62,6 +62,8 @@ struct Restored {
     taken_in: u64,
     superseded: u64,
     known: u64,
+    deleted: u64,
+    exported: u64,
     left_out: u64,
 }
 
@@ -135,12 +137,24 @@ impl Restore {
             taken_in,
             superseded,
             known,
+            deleted,
+            exported,
             left_out,
         } = answer.json()?;
         output.text(&format!(
             "{}: of {writes} writes {taken_in} were missing here and are back, {known} were here, {superseded} are older than what is here\n",
             Printable::plain(&self.file.to_string_lossy())
         ))?;
+        if deleted > 0 {
+            output.remark(format!(
+                "{deleted} of those that were here are of documents that were deleted since and stay so; --as-new brings them back"
+            ));
+        }
+        if exported > 0 {
+            output.remark(format!(
+                "{exported} writes are of a node that was given up, and may have been deleted since: they are kept aside, `basic-agent sync exported` lists them"
+            ));
+        }
         if left_out > 0 {
             output.remark(format!(
                 "{left_out} records about the nodes and keys of cluster {} were left out",

@@ -38,7 +38,9 @@ pub(super) use answers::{
 };
 pub use error::{ClientError, Refusal};
 pub(super) use events::EventStream;
-pub(super) use replication::{PeerProgress, SyncPeers};
+pub(super) use replication::{
+    ExportedDecision, ExportedList, ExportedWrite, PeerProgress, ReplicaLine, SyncPeers,
+};
 pub(super) use sse::Event;
 pub use sse::EventError;
 pub(super) use sync_tasks::{SyncTask, SyncTaskList};

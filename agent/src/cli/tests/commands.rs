@@ -124,7 +124,9 @@ fn doctor_needs_no_agent_and_ends_with_1_if_a_check_fails() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().to_string()
     };
-    let (peer, api, proxy) = (free(), free(), free());
+    // All at once, so that none is given twice.
+    let listeners = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [peer, api, proxy] = listeners.map(|listener| listener.local_addr().unwrap().to_string());
     let doctor = |app: &str, more: &[&str]| {
         let own = [
             "doctor",

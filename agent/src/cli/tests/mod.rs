@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod data;
 mod events;
+mod exported;
 mod keys;
 mod operate;
 mod parsing;

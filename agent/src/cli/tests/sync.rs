@@ -92,3 +92,28 @@ fn a_node_without_peers_says_so_and_json_is_the_agents_own() {
     let shown = run(&["sync", "status", "--json", "--api", &server.url()]);
     assert_eq!(shown.stdout, format!("{alone}\n"));
 }
+
+#[test]
+fn replicas_trust_snapshots_and_what_was_kept_aside_are_told() {
+    let shown = status(
+        r#"{"self":"n1","peers":[
+            {"id":"n2","linked":true,"silent_ms":10,"trust":"full"},
+            {"id":"n3","linked":true,"silent_ms":10,"trust":"stale"}],
+            "filling":{"collection":"users","key":"u7"},"exported":3,
+            "replicas":[{"replica":"aabbccddeeff","node":"n1","own":true,"fenced":false,"absent_ms":0},
+                {"replica":"00112233445566","node":"n3","own":false,"fenced":true,"absent_ms":9500}]}"#,
+    );
+    for line in [
+        "n1    aabbccdd (this one)  yes       -",
+        "n3    00112233             given up  9.5s",
+        "this node takes over a snapshot, in the order of the keys: up to users/u7 so far",
+        "3 writes were kept aside here and wait for a decision: `basic-agent sync exported` lists them",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}:\n{shown}");
+    }
+    assert!(
+        shown.contains("nothing is taken from n3: it, or this node"),
+        "{shown}"
+    );
+    assert!(!shown.contains("nothing is taken from n2"), "{shown}");
+}

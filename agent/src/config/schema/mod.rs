@@ -114,6 +114,8 @@ pub(crate) static KEYS: &[&dyn AnyKey] = &[
     &PROXY_RETRY_BODY_MAX,
     &REPLICATION_PULL_INTERVAL,
     &REPLICATION_PUSH_BUFFER,
+    &REPLICATION_TOMBSTONE_AGE,
+    &REPLICATION_ABSENT_MAX,
     &SYNC_WORKERS,
     &SYNC_QUEUE_MAX,
     &SYNC_RETRIES,
@@ -422,6 +424,26 @@ pub(super) static REPLICATION_PUSH_BUFFER: Key<ByteSize> = Key::new(
     "Memory for changes on their way to peers; a peer further behind is served from disk.",
 )
 .within(ByteSize::mib(8), ByteSize::gib(4));
+
+pub(super) static REPLICATION_TOMBSTONE_AGE: Key<Duration> = Key::new(
+    KeyId {
+        table: "replication",
+        name: "tombstone_age",
+    },
+    Initial::Default("24h"),
+    "How long a deletion is remembered at least, also once every node has it; the longest of all nodes counts.",
+)
+.within(Duration::from_secs(1), Duration::from_secs(31_557_600));
+
+pub(super) static REPLICATION_ABSENT_MAX: Key<Duration> = Key::new(
+    KeyId {
+        table: "replication",
+        name: "absent_max",
+    },
+    Initial::Default("7d"),
+    "How long a node may be away, while most are here, before deletions are no longer remembered for it; when it comes back it takes over a snapshot, and writes that only it had are kept aside.",
+)
+.within(Duration::from_secs(2), Duration::from_secs(315_576_000));
 
 pub(super) static SYNC_WORKERS: Key<u16> = Key::new(
     KeyId {

@@ -50,6 +50,8 @@ retry_body_max = "0B"
 [replication]
 pull_interval = "5s"
 push_buffer = "1GiB"
+tombstone_age = "2h"
+absent_max = "3h"
 [sync]
 workers = 3
 queue_max = 50
@@ -83,6 +85,9 @@ fn without_any_source_the_defaults_are_in_force() {
     assert_eq!(config.proxy.response_timeout, Duration::from_secs(60));
     assert_eq!(config.proxy.retry_body_max, ByteSize::kib(64));
     assert_eq!(config.replication.push_buffer, ByteSize::mib(64));
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(config.replication.tombstone_age, day);
+    assert_eq!(config.replication.absent_max, 7 * day);
     assert_eq!(config.log.format, LogFormat::Text);
 }
 

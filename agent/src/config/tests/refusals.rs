@@ -267,6 +267,14 @@ fn a_value_beyond_its_limits_is_refused_with_the_limits() {
             "replication.push_buffer=1000B",
             "1000B is out of range: from 8MiB to 4GiB",
         ),
+        (
+            "replication.tombstone_age=10ms",
+            "10ms is out of range: from 1s to 1year",
+        ),
+        (
+            "replication.absent_max=24h",
+            "1day is not more than [replication] tombstone_age, 1day; a node that was away must have at least as long as deletions are remembered",
+        ),
     ] {
         let (path, _) = assignment.split_once('=').unwrap();
         let (table, name) = path.split_once('.').unwrap();

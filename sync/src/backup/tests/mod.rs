@@ -99,7 +99,7 @@ impl Node {
         let id = RequestId(2);
         let outputs = self.handle(Input::TakeIn(TakeIn { id, changes, claim }));
         let taken = outputs.iter().find_map(|output| match output {
-            Output::TakenIn(answered, taken) if *answered == id => Some(*taken),
+            Output::TakenIn(answered, taken) if *answered == id => Some(taken.clone().unwrap()),
             _ => None,
         });
         taken.unwrap()

@@ -10,6 +10,8 @@
 //!
 //! What a reader sees is worked out from the parts (`view`), never stored.
 
+mod again;
+mod collect;
 mod json;
 mod part;
 mod plan;
@@ -24,6 +26,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use thiserror::Error;
 
+pub use again::Again;
+pub use collect::Collected;
 pub use part::{Amount, FIELD_BYTES_MAX, InvalidWrite, Part, PartWrite, Tag, Write};
 pub use plan::{Action, Context, ELEMENTS_MAX, Merge, ParseMergeError, PlanError, plan};
 pub use revision::{ParseRevisionError, Revision};
@@ -89,6 +93,11 @@ impl Document {
     /// of its parts that do. Merging them all elsewhere brings all that is here.
     pub fn writes(&self) -> &[Write] {
         &self.writes
+    }
+
+    /// The same, where the document is needed no more.
+    pub fn into_writes(self) -> Vec<Write> {
+        self.writes
     }
 
     /// A document that is one write of a root.

@@ -25,13 +25,16 @@ impl Tally {
             .is_some_and(|reset| reset.seq >= self.version.dot.seq)
     }
 
+    /// Whether a deletion has seen some of it.
+    pub(super) fn is_less(&self) -> bool {
+        self.reset.is_some_and(|reset| reset.seq >= self.since)
+    }
+
     /// What no deletion has seen.
     pub(super) fn remainder(&self) -> i128 {
         match self.reset {
             Some(_) if self.is_reset() => 0,
-            Some(reset) if reset.seq >= self.since => {
-                i128::from(self.total) - i128::from(reset.total)
-            }
+            Some(reset) if self.is_less() => i128::from(self.total) - i128::from(reset.total),
             _ => i128::from(self.total),
         }
     }

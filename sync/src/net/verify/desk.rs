@@ -13,6 +13,7 @@ use super::super::Stream;
 use super::super::driver::{Command, chain};
 use super::super::incoming::{invalid, read_body, read_length, silent};
 use crate::codec::{self, FRAME_BYTES_MAX};
+use crate::model::Timestamp;
 use crate::storage::mending::Mend;
 use crate::storage::state;
 use crate::storage::{self, Storage, StoreError};
@@ -44,6 +45,13 @@ impl Desk {
             commands,
             served: Arc::new(Semaphore::new(SERVED_MAX)),
         }
+    }
+
+    /// Up to which date this node's store may have let go of deletions; the error says why that
+    /// cannot be read.
+    pub(super) fn floor(&self) -> Result<Timestamp, String> {
+        let settlement = storage::read(&*self.storage, storage::settlement);
+        Ok(settlement.map_err(|error| chain(&error))?.floor)
     }
 
     /// Answers a peer's questions until it hangs up.

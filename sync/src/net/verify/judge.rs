@@ -13,7 +13,7 @@ use crate::storage::mending::{Mend, Mended};
 use crate::verify::compare::{self, PartDifference};
 use crate::verify::message::KEYS_MAX;
 use crate::verify::plan::{self, Plan};
-use crate::verify::{Answer, Difference, Held, Request};
+use crate::verify::{Answer, Difference, Held, Reason, Request};
 
 /// How long nodes may take to come level, the first time, ...
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -178,7 +178,7 @@ impl Run {
             .iter()
             .map(|suspect| match repair {
                 Repair::No => None,
-                _ => plan::plan(&suspect.key, &suspect.held),
+                _ => plan::plan(&suspect.key, &suspect.held, self.floor),
             })
             .collect();
         let all_there = self.report.nodes.iter().all(|node| node.failed.is_none());
@@ -193,6 +193,7 @@ impl Run {
             self.progress.differing.fetch_add(1, Ordering::Relaxed);
             let outcome = match (repair, &plan) {
                 (_, None) => Outcome::Impossible,
+                (_, Some(plan)) if plan.reason == Reason::Forgotten => Outcome::Doubtful,
                 (Repair::No | Repair::Plan, _) => Outcome::Planned,
                 _ if open.contains(&suspect.key) => Outcome::Open,
                 _ => Outcome::Mended,
@@ -228,7 +229,7 @@ impl Run {
     async fn mend(&mut self, suspects: &[Suspect], plans: &[Option<Plan>]) -> Vec<Bytes> {
         let mut work = Vec::new();
         for (suspect, plan) in suspects.iter().zip(plans) {
-            if let Some(plan) = plan {
+            if let Some(plan) = plan.as_ref().filter(is_certain) {
                 work.extend(pieces(&suspect.key, plan, &suspect.held, &suspect.nodes));
             }
         }
@@ -246,7 +247,7 @@ impl Run {
                     continue;
                 };
                 let same = held.iter().all(|one| one.digest == held[0].digest);
-                match plan::plan(&key, held) {
+                match plan::plan(&key, held, self.floor).filter(|plan| is_certain(&plan)) {
                     _ if same => {}
                     Some(plan) => {
                         let work = pieces(&key, &plan, held, &look.nodes);
@@ -290,6 +291,10 @@ impl Run {
         open.dedup();
         open
     }
+}
+
+fn is_certain(plan: &&Plan) -> bool {
+    plan.reason != Reason::Forgotten
 }
 
 /// What nodes have to do for a plan.

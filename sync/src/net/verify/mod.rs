@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 
 use super::incoming::Greeting;
 use super::{Connector, Peer};
-use crate::model::PeerId;
+use crate::model::{PeerId, Timestamp};
 use crate::verify::{Answer, Request};
 use asked::Way;
 pub(super) use desk::Desk;
@@ -101,7 +101,9 @@ impl Verifier {
         let began = Instant::now();
         self.progress.documents.store(0, Ordering::Relaxed);
         self.progress.differing.store(0, Ordering::Relaxed);
+        let floor = self.desk.floor().map_err(VerifyError::Own)?;
         let mut run = self.begin(peers, &options, began).await;
+        run.floor = floor;
         if options.repair == Repair::Apply
             && let Some(absent) = run.report.nodes.iter().find(|node| node.failed.is_some())
         {
@@ -157,6 +159,7 @@ impl Verifier {
             options: options.clone(),
             deadline: began.checked_add(options.limit),
             patience: judge::PATIENCE,
+            floor: Timestamp::default(),
             found: BTreeSet::new(),
             report: Report {
                 nodes,
@@ -177,6 +180,9 @@ struct Run {
     deadline: Option<Instant>,
     /// How long nodes may take to come level.
     patience: std::time::Duration,
+    /// No node has let go of a deletion dated later: each lets go up to the lowest floor of
+    /// all, of which this node's own is one.
+    floor: Timestamp,
     /// Keys that differ and are to be judged.
     found: BTreeSet<Bytes>,
     report: Report,

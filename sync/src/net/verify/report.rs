@@ -85,7 +85,7 @@ pub struct NodeReport {
     pub node: PeerId,
     /// Why it did not take part to the end, if so.
     pub failed: Option<String>,
-    /// How many documents were compared there, deleted ones included.
+    /// How many documents were compared there, without those of which only a deletion is left.
     pub documents: u64,
     /// Rows of its own tables that were checked.
     pub rows: u64,
@@ -131,6 +131,8 @@ pub enum Outcome {
     Open,
     /// No node has a copy that can be read.
     Impossible,
+    /// It may have been deleted, so that a person must decide; nothing was done.
+    Doubtful,
 }
 
 impl Report {

@@ -2,7 +2,7 @@ use super::*;
 use crate::model::document::Action;
 use crate::model::{Collection, Delta, PeerId, ReplicaId};
 use crate::protocol::{
-    AckTarget, Config, Input, Message, Operation, Output, RequestId, WriteRequest, commit,
+    AckTarget, Config, Input, Message, Operation, Output, RequestId, WriteRequest, commit, standing,
 };
 use crate::storage::state::{self, FeedItem};
 use crate::storage::{Finish, MemoryStorage, Storage, StoreError, Table, read, records};
@@ -73,7 +73,9 @@ impl Bench {
 
     fn take(&mut self, changes: Vec<Delta>) {
         let push = Message::Push { changes };
-        self.commit(vec![Input::Message(PeerId::new("n2"), push)]);
+        let mut inputs = standing::greeting("n2", ReplicaId([200; 16]), self.now);
+        inputs.push(Input::Message(PeerId::new("n2"), push));
+        self.commit(inputs);
     }
 
     /// Time passes, and nothing happens but what is due.

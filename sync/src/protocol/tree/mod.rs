@@ -170,7 +170,6 @@ impl Replica {
                 ..Branch::default()
             };
         }
-        self.tell_vector(peer);
     }
 
     /// A link has gone down. If it carried writes, a lazy one takes its place.

@@ -7,6 +7,7 @@ use crate::model::{
 };
 use crate::protocol::{
     AckTarget, Config, Input, Mesh, Operation, RequestId, WriteReceipt, WriteRequest, commit,
+    standing,
 };
 use crate::storage::{Finish, MemoryStorage, Reader, Storage, StoreError, Writer};
 
@@ -97,7 +98,11 @@ impl Rig {
             replies,
         };
         rig.take(vec![Input::Peers((1..16).map(peer).collect())]);
-        rig.take((1..=3).map(|number| Input::LinkUp(peer(number))).collect());
+        for number in 1..=3 {
+            let replica = ReplicaId([200 + number; 16]);
+            let name = peer(number);
+            rig.take(standing::greeting(name.as_str(), replica, rig.time()));
+        }
         // They are level.
         for number in 1..=3 {
             rig.tree(
@@ -127,6 +132,7 @@ impl Rig {
                     sent.extend(peers.into_iter().map(|peer| (peer, message.clone())));
                 }
                 Output::Reply(_, receipt) => self.replies.push(receipt.unwrap()),
+                Output::Broadcast(Message::Standing(_)) => {}
                 other => panic!("{other:?}"),
             }
         }

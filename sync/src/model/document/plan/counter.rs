@@ -52,7 +52,10 @@ fn seen(current: &Document, context: Context) -> Result<i128, PlanError> {
 
 fn add(step: i128, current: &Document, context: Context) -> Result<Vec<PartWrite>, PlanError> {
     let origin = context.dot.origin;
-    let count = match tally_of(current, origin) {
+    // A count of which a deletion has seen all begins anew: where the deletion was collected
+    // already, nobody knows any more what to take off the old one.
+    let counting = tally_of(current, origin).filter(|tally| !tally.is_reset());
+    let count = match counting {
         Some(tally) => Amount {
             seq: tally.since,
             total: tally.total,

@@ -235,6 +235,6 @@ fn tally_of(current: &Document, origin: Origin) -> Option<Tally> {
 
 /// The text of a value that was checked; of one that was not, nothing that could be
 /// taken for JSON.
-fn text(bytes: &[u8]) -> &str {
+pub(super) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }

@@ -1,6 +1,8 @@
 //! Replicas of one document in one thread: what they write is planned as in earnest,
 //! and they meet when a test says so.
 
+mod again;
+mod collect;
 mod expiry;
 mod laws;
 mod meaning;
@@ -29,6 +31,8 @@ pub(super) struct Node {
     pub(super) doc: Document,
     pub(super) clock: HybridClock,
     seq: u64,
+    /// What it has taken in, whether there is something left of it or not.
+    pub(super) had: BTreeSet<Dot>,
     /// How far its wall clock is ahead of that of the world.
     skew_ms: u64,
 }
@@ -65,6 +69,7 @@ impl World {
             doc: Document::default(),
             clock: HybridClock::default(),
             seq: 0,
+            had: BTreeSet::new(),
             skew_ms: u64::from(replica) * 7,
         };
         Self {
@@ -130,6 +135,7 @@ impl World {
         }
         assert_eq!(node.doc.is_tombstone(context.now_ms), read.is_none());
         node.seq += 1;
+        node.had.insert(dot);
         self.writes.push(write.clone());
         Ok(write)
     }
@@ -139,7 +145,9 @@ impl World {
         let to = &mut self.nodes[to];
         for write in writes {
             to.clock.observe(write.version.clock, self.now_ms, u64::MAX);
-            to.doc.merge(&write);
+            if to.had.insert(write.version.dot) {
+                to.doc.merge(&write);
+            }
         }
     }
 

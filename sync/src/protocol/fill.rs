@@ -1,0 +1,431 @@
+//! Snapshots: taking over all that another replica has, in the order of the keys.
+//!
+//! Who has little of what there is gets it so, because a pull in the order of the writes
+//! would look up every document by itself; and who may hold what others have deleted and
+//! forgotten since (`settle.rs`) gets it so, because a snapshot tells what is *not* there.
+//!
+//! The server reads range after range of its keys and sends all documents of it, with its
+//! version vector at that moment. The asker puts them in the place of what it has in that
+//! range. Of its own it keeps what the server has not seen: a write that the server's vector
+//! contains is in the server's document or was beaten there, and one that it does not
+//! contain is merged as ever. (This is how sets with a causal context merge: Almeida, Shoker,
+//! Baquero, "Delta State Replicated Data Types", 2018.) One exception: a replica that was
+//! given up, or lags behind the horizon, may have writes whose deletion nobody remembers any
+//! more. Those that are dated up to the server's floor are taken out, and kept aside
+//! ([`exported`](crate::storage::exported)) for people to decide about.
+//!
+//! At the end the asker has at least what the server had when it began, so that it may claim
+//! the vector of that moment; what came meanwhile it pulls. A snapshot that broke off is gone
+//! on with, at this server or another; then what all of them had is claimed.
+//!
+//! A document whose writes were merged can be larger than a frame. What is too much of it is
+//! left out, and out of the vectors too, so that it is pulled.
+//!
+//! Memory: some chunks, and a thousand entries of the asker's own; where it has more in the
+//! range of a chunk than that, it takes several transactions over it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::settle::STEP_BYTES;
+use super::{Message, Now, Output, Replica};
+use crate::model::document::{Document, Write};
+use crate::model::{Delta, Dot, Key, PeerId, Timestamp, VersionVector};
+use crate::storage::records::EntryRecord;
+use crate::storage::{self, Fill, Reader, RosterLine, StoreError, Writer, entries_after};
+
+/// Entries of its own that a replica looks at in one transaction, beside what has come.
+const STEP: usize = 1024;
+
+/// How far ahead of this node's wall clock the floor of a server may be, in milliseconds.
+const FLOOR_AHEAD_MS: u64 = 24 * 3600 * 1000;
+
+/// Bytes of one document in a chunk at most; its other writes are left out.
+const DOCUMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// A part of a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotChunk {
+    /// Which session.
+    pub session: u64,
+    /// Number of this chunk, from 0.
+    pub index: u64,
+    /// The range: from after this key, or from the first ...
+    pub after: Option<Key>,
+    /// ... up to and with this one, or to the last.
+    pub upto: Option<Key>,
+    /// All documents of the range, each with its writes, in the order of the keys.
+    pub documents: Vec<(Key, Vec<Write>)>,
+    /// What the server had when it read them.
+    pub vector: VersionVector,
+    /// What the server had when the session began.
+    pub claim: VersionVector,
+    /// The server's floor.
+    pub floor: Timestamp,
+    /// With the last chunk: what everyone had when the server last let go of something, and
+    /// the replicas that it knows of.
+    pub end: Option<(VersionVector, Vec<RosterLine>)>,
+}
+
+/// A snapshot that this replica serves.
+#[derive(Clone, Debug)]
+pub(super) struct ServingSnapshot {
+    pub(super) peer: PeerId,
+    session: u64,
+    pub(super) deadline: Duration,
+    after: Option<Key>,
+    claim: VersionVector,
+    next_index: u64,
+}
+
+impl Replica {
+    /// Whether a peer can be asked for a snapshot.
+    pub(super) fn can_fill_from(&self, peer: &PeerId) -> bool {
+        let Some(known) = self.peers.get(peer) else {
+            return false;
+        };
+        let stood = known.stood.as_ref();
+        let sound = stood.is_some_and(|one| one.sound && !self.settled.is_fenced(one.replica));
+        // One that is new itself has not all yet that this replica knows to have been.
+        let has = known.vector.as_deref();
+        let whole = has.is_some_and(|has| has.covers(&self.settled.horizon));
+        sound && whole && !known.foreign
+    }
+
+    pub(super) fn serve_snapshot(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        session: u64,
+        after: Option<Key>,
+        line: RosterLine,
+        reader: &dyn Reader,
+    ) -> Result<(), StoreError> {
+        self.snapshots.retain(|one| one.peer != peer);
+        let serving = self.serving.len() + self.snapshots.len();
+        let full = serving >= self.config.pulls_served_max || !self.settled.is_sound();
+        if full || self.settled.is_fenced(line.replica) {
+            self.counters.pulls_refused += 1;
+            self.messages
+                .push(Output::Send(peer, Message::Busy { session }));
+            return Ok(());
+        }
+        if !self.settled.roster.contains_key(&line.replica) {
+            // What it has from before it will take out.
+            let born = self.settled.floor.successor().max(line.born);
+            self.settled.admit(RosterLine {
+                name: peer.clone(),
+                fenced: false,
+                born,
+                ..line
+            });
+        }
+        self.snapshots.push(ServingSnapshot {
+            peer: peer.clone(),
+            session,
+            deadline: now.elapsed + self.config.pull_timeout,
+            after,
+            claim: self.vector.clone(),
+            next_index: 0,
+        });
+        for _ in 0..self.config.pull_window {
+            self.serve_more_snapshot(now, &peer, session, reader)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn serve_more_snapshot(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        session: u64,
+        reader: &dyn Reader,
+    ) -> Result<(), StoreError> {
+        let mut found = self.snapshots.iter();
+        let found = found.position(|one| one.peer == *peer && one.session == session);
+        let Some(at) = found else { return Ok(()) };
+        let one = &mut self.snapshots[at];
+        one.deadline = now.elapsed + self.config.pull_timeout;
+        let mut documents = Vec::new();
+        let mut bytes = 0;
+        let mut full = false;
+        let (mut vector, mut claim) = (self.vector.clone(), one.claim.clone());
+        let read = entries_after(reader, one.after.as_ref(), None, &mut |key, record| {
+            let (writes, left_out) = first_writes(&key, record.document);
+            for dot in left_out {
+                vector.remove(dot);
+                claim.remove(dot);
+            }
+            bytes += writes
+                .iter()
+                .map(|write| weight_of(&key, write))
+                .sum::<usize>();
+            documents.push((key, writes));
+            full = bytes >= self.config.chunk_bytes || documents.len() >= self.config.chunk_changes;
+            match full {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        // Another may have whole what is damaged here. It must not be passed over: all of the
+        // range is claimed.
+        if let Err(StoreError::Damaged { .. }) = read {
+            self.snapshots.swap_remove(at);
+            let busy = Message::Busy { session };
+            self.messages.push(Output::Send(peer.clone(), busy));
+            return Ok(());
+        }
+        read?;
+        let upto = match full {
+            true => documents.last().map(|(key, _)| key.clone()),
+            false => None,
+        };
+        let roster = || self.settled.roster.values().cloned().collect();
+        let chunk = SnapshotChunk {
+            session,
+            index: one.next_index,
+            after: one.after.clone(),
+            upto: upto.clone(),
+            documents,
+            vector,
+            claim,
+            floor: self.settled.floor,
+            end: (!full).then(|| (self.settled.horizon.clone(), roster())),
+        };
+        one.next_index += 1;
+        one.after = upto;
+        if !full {
+            self.snapshots.swap_remove(at);
+            self.counters.snapshots_served += 1;
+        }
+        let chunk = Message::SnapshotChunk(Box::new(chunk));
+        self.messages.push(Output::Send(peer.clone(), chunk));
+        Ok(())
+    }
+
+    /// A part of a snapshot has come.
+    pub(super) fn take_over(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        chunk: SnapshotChunk,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        let window = self.config.pull_window;
+        let pull = self
+            .pulling
+            .as_mut()
+            .filter(|pull| pull.snapshot && pull.peer == *peer && pull.session == chunk.session);
+        let (Some(pull), Some(fill)) = (pull, &self.settled.fill) else {
+            return Ok(());
+        };
+        let last = pull.parts.back().map(|part| &part.upto);
+        let from = last.unwrap_or(&fill.after);
+        // A range that is left out would be claimed, and never come.
+        let follows = pull.next_index == chunk.index && *from == chunk.after;
+        // Nobody who has this clock could write anything after such a floor.
+        let can_write = chunk.floor.millis() <= now.wall_ms.saturating_add(FLOOR_AHEAD_MS);
+        if !follows || pull.parts.len() > window || !chunk.is_sound() || !can_write {
+            self.abandon_pull(now);
+            return Ok(());
+        }
+        pull.next_index += 1;
+        pull.parts.push_back(chunk);
+        self.take_part(now, writer)
+    }
+
+    /// Whether a part of a snapshot has come that is still to be taken over.
+    pub(super) fn has_parts(&self) -> bool {
+        self.pulling
+            .as_ref()
+            .is_some_and(|pull| !pull.parts.is_empty())
+    }
+
+    /// Takes over what comes next of a snapshot.
+    pub(super) fn take_part(
+        &mut self,
+        now: Now,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        let (Some(pull), Some(mut fill)) = (&mut self.pulling, self.settled.fill.clone()) else {
+            return Ok(());
+        };
+        let Some(mut part) = pull.parts.pop_front() else {
+            return Ok(());
+        };
+        pull.deadline = now.elapsed + self.config.pull_timeout;
+        let (peer, session) = (pull.peer.clone(), pull.session);
+        self.changed = true;
+        self.settled.dirty = true;
+        if let Some(bound) = self.take_range(now, &mut part, fill.needed, writer)? {
+            part.after = Some(bound.clone());
+            fill.after = Some(bound);
+            self.settled.fill = Some(fill);
+            if let Some(pull) = &mut self.pulling {
+                pull.parts.push_front(part);
+            }
+            return Ok(());
+        }
+        let claim = match fill.claim.take() {
+            Some(claim) => claim.intersection(&part.claim),
+            None => part.claim,
+        };
+        let Some((horizon, roster)) = part.end else {
+            fill.after = part.upto;
+            fill.claim = Some(claim);
+            self.settled.fill = Some(fill);
+            self.messages
+                .push(Output::Send(peer, Message::PullMore { session }));
+            return Ok(());
+        };
+        self.check_epoch(now, &claim);
+        if fill.needed && !claim.covers(&self.settled.horizon) {
+            // Of what came first some has been let go of since.
+            self.pulling = None;
+            self.settled.fill = Some(Fill {
+                needed: true,
+                ..Fill::default()
+            });
+            return Ok(());
+        }
+        self.dirty.extend(self.vector.merge(&claim));
+        self.settled.horizon.merge(&horizon);
+        self.settled.floor = self.settled.floor.max(part.floor);
+        self.settled.learn(&roster);
+        self.settled.fill = None;
+        self.settled.tell = true;
+        self.pulling = None;
+        self.counters.snapshots_taken += 1;
+        if let Some(next) = self.caught_up_with(&peer) {
+            self.begin_pull(now, &next);
+        }
+        Ok(())
+    }
+
+    /// Takes over the next of a range; up to where, if that is not all of it.
+    fn take_range(
+        &mut self,
+        now: Now,
+        part: &mut SnapshotChunk,
+        past_is_lost: bool,
+        writer: &mut dyn Writer,
+    ) -> Result<Option<Key>, StoreError> {
+        let mut ours: BTreeMap<Key, EntryRecord> = BTreeMap::new();
+        let (after, upto) = (part.after.as_ref(), part.upto.as_ref());
+        let (mut full, mut bytes) = (false, 0);
+        entries_after(writer, after, upto, &mut |key, record| {
+            bytes += record.document.weight();
+            ours.insert(key, record);
+            full = ours.len() >= STEP || bytes >= STEP_BYTES;
+            match full {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        let bound = match full {
+            true => ours.keys().next_back().cloned(),
+            false => None,
+        };
+        let is_next = |key: &Key| bound.as_ref().is_none_or(|bound| key <= bound);
+        let (next, later): (Vec<_>, Vec<_>) = std::mem::take(&mut part.documents)
+            .into_iter()
+            .partition(|(key, _)| is_next(key));
+        part.documents = later;
+        for (key, writes) in next {
+            let before = ours.remove(&key).unwrap_or_default();
+            self.take_document(now, part, past_is_lost, key, before, &writes, writer)?;
+        }
+        for (key, before) in ours {
+            self.take_document(now, part, past_is_lost, key, before, &[], writer)?;
+        }
+        Ok(bound)
+    }
+
+    /// Takes over what the server has of a document.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the document, and where it is from"
+    )]
+    fn take_document(
+        &mut self,
+        now: Now,
+        part: &SnapshotChunk,
+        past_is_lost: bool,
+        key: Key,
+        before: EntryRecord,
+        writes: &[Write],
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        let mut document = Document::from_writes(writes.to_vec()).unwrap_or_default();
+        if document.is_empty() {
+            // Not as it was there: what can be made of it.
+            for write in writes {
+                document.merge(write);
+            }
+        }
+        if let Some(version) = document.version() {
+            let bound_ms = self.config.clock_ahead_max_ms;
+            self.clock.observe(version.clock, now.wall_ms, bound_ms);
+        }
+        for write in before.document.writes() {
+            let version = write.version;
+            if part.vector.contains(version.dot) {
+                continue;
+            }
+            // What has come since it claims nothing any more is not of its past.
+            let past = past_is_lost && !self.vector.contains(version.dot);
+            if past && version.clock <= part.floor {
+                let (key, write) = (key.clone(), write.clone());
+                storage::export(writer, Delta { key, write })?;
+                self.counters.exported += 1;
+                continue;
+            }
+            document.merge(write);
+            self.note(version.dot);
+        }
+        if document == before.document {
+            return Ok(());
+        }
+        let tell = !before.document.is_tombstone(now.wall_ms);
+        self.counters.taken_in += 1;
+        self.put_in_place(now, key, &before, document, tell, writer)
+    }
+}
+
+/// The writes of a document that have room in a chunk, and which have not.
+fn first_writes(key: &Key, document: Document) -> (Vec<Write>, Vec<Dot>) {
+    let (mut writes, mut left_out) = (document.into_writes(), Vec::new());
+    let mut bytes = 0;
+    writes.retain(|write| {
+        let weight = weight_of(key, write);
+        bytes += weight;
+        // The first has room: a write always fits a frame.
+        let fits = bytes <= DOCUMENT_BYTES_MAX || bytes == weight;
+        if !fits {
+            left_out.push(write.version.dot);
+        }
+        fits
+    });
+    (writes, left_out)
+}
+
+/// What a write takes in a frame or in memory, whichever is more, about: each has its key.
+fn weight_of(key: &Key, write: &Write) -> usize {
+    write.weight() + key.collection().as_str().len() + key.name().len() + 64
+}
+
+impl SnapshotChunk {
+    /// Whether all its documents are of its range, and in order.
+    fn is_sound(&self) -> bool {
+        let mut last = self.after.as_ref();
+        for (key, _) in &self.documents {
+            if last.is_some_and(|last| key <= last) {
+                return false;
+            }
+            last = Some(key);
+        }
+        let ends = self.end.is_some() == self.upto.is_none();
+        ends && (self.upto.is_none() || last <= self.upto.as_ref())
+    }
+}

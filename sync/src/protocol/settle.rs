@@ -1,0 +1,399 @@
+//! What is settled: when a deletion need not be remembered any more, and what becomes of a
+//! replica that was away for too long (DESIGN §6, trap (d)).
+//!
+//! **Letting go.** Every replica tells the others how it stands ([`Standing`](super::Standing)): what it has,
+//! and a *floor*, a date up to which it will never again date a write of its own (it lies
+//! [`Config::tombstone_age`](super::Config::tombstone_age) behind all clocks it knows of, and
+//! is durable before it is told). A deletion is let go of here when it is dated up to the
+//! lowest floor of all replicas, every one of them has told to have it, and this one has all
+//! that they have told to have. Then nobody can still send, nor ever write, anything that the
+//! deletion would have beaten. The replicas are those of the *roster*, a durable list that
+//! all tell each other, and not those that happen to live.
+//!
+//! **The horizon** is what everyone had when this replica last let go of something. A replica
+//! that lacks any of it (an old copy of its disk was restored, say) may hold what was deleted
+//! meanwhile: it is *stale*. Nothing is taken from it, and a pull would not mend it. It takes
+//! over a snapshot instead (`fill.rs`).
+//!
+//! **Fencing.** A replica that nobody has heard of for
+//! [`Config::absent_max`](super::Config::absent_max) would keep all others from letting go
+//! for ever. It is fenced: from then on nothing is taken from it. Only more than half of the
+//! roster does that, so that of two halves that cannot see each other at most one goes on;
+//! and only when all that are left have told that they have fenced it does it count for
+//! letting go no more. Time during which fewer than half are here does not count: a cluster
+//! that was switched off fences nobody. When the replica is back it learns that it is fenced,
+//! takes a new identity, and takes over a snapshot.
+//!
+//! **Beyond the full mesh** (`overlay.rs`) a replica hears how its neighbours stand and not
+//! how all do. Deletions are remembered there for good, and nobody is fenced by absence.
+//!
+//! What can fail: a clock that is far behind keeps the floor down, and an absent replica
+//! keeps everybody from letting go until it is fenced: both cost room, and no data.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::peers::Peer;
+use super::standing::Stood;
+use super::{Now, Replica, Trust};
+use crate::model::document::Document;
+use crate::model::{Dot, Key, PeerId, ReplicaId, Timestamp, VersionVector};
+use crate::storage::records::{self, EntryRecord};
+use crate::storage::state::Stored;
+use crate::storage::{Fill, RosterLine, Settlement, StoreError, Writer, replace, rows_after};
+
+/// Entries that are looked at in one transaction.
+const SWEEP_STEP: usize = 1024;
+/// Bytes of documents that are taken up in one transaction, about.
+pub(super) const STEP_BYTES: usize = 4 * 1024 * 1024;
+/// After a failed commit nothing is begun for so long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A wall clock that goes on by so much more than time has passed has jumped.
+const JUMP_MS: u64 = 60_000;
+/// Rounds in the time that a tombstone lives at least.
+const ROUNDS: u32 = 24;
+
+/// A round of letting go.
+#[derive(Clone, Debug)]
+pub(super) struct Sweep {
+    upto: Timestamp,
+    settled: Arc<VersionVector>,
+    after: Option<Key>,
+}
+
+/// What a replica knows about what is settled.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settled {
+    pub(super) roster: BTreeMap<ReplicaId, RosterLine>,
+    pub(super) floor: Timestamp,
+    pub(super) horizon: VersionVector,
+    pub(super) fill: Option<Fill>,
+    pub(super) dirty: bool,
+    round_due: Duration,
+    /// When the last round was.
+    last_round: Option<Now>,
+    /// Up to where all was let go of, and of which writes.
+    swept: Option<(Timestamp, Arc<VersionVector>)>,
+    sweep: Option<Sweep>,
+    /// To be told to all at the end of the transaction under way.
+    pub(super) tell: bool,
+}
+
+impl Settled {
+    pub(super) fn load(stored: Settlement) -> Self {
+        let roster = stored.roster.into_iter();
+        Self {
+            roster: roster.map(|line| (line.replica, line)).collect(),
+            floor: stored.floor,
+            horizon: stored.horizon,
+            fill: stored.fill,
+            ..Self::default()
+        }
+    }
+
+    /// What was read again after a commit that failed, of what was here before.
+    pub(super) fn after_failure(self, before: Self, now: Now) -> Self {
+        Self {
+            round_due: before.round_due.max(now.elapsed + PAUSE),
+            last_round: before.last_round,
+            swept: before.swept,
+            ..self
+        }
+    }
+
+    pub(super) fn stored(&self) -> Settlement {
+        Settlement {
+            roster: self.roster.values().cloned().collect(),
+            floor: self.floor,
+            horizon: self.horizon.clone(),
+            fill: self.fill.clone(),
+        }
+    }
+
+    /// Whether others may take something from this replica.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.fill.as_ref().is_some_and(|fill| fill.needed)
+    }
+
+    pub(super) fn is_fenced(&self, replica: ReplicaId) -> bool {
+        self.roster.get(&replica).is_some_and(|line| line.fenced)
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = &RosterLine> {
+        self.roster.values().filter(|line| !line.fenced)
+    }
+}
+
+impl Replica {
+    /// What is due from time to time.
+    pub(super) fn settle_round(
+        &mut self,
+        now: Now,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        if self.has_parts() {
+            return self.take_part(now, writer);
+        }
+        if self.settled.sweep.is_some() {
+            return self.sweep(now, writer);
+        }
+        if now.elapsed < self.settled.round_due {
+            return Ok(());
+        }
+        let round = self.config.tombstone_age / ROUNDS;
+        self.settled.round_due = now.elapsed + round;
+        // The first comes when a clock that was wrong at the start has been set right.
+        let Some(last) = self.settled.last_round.replace(now) else {
+            return Ok(());
+        };
+        let passed = now.elapsed.saturating_sub(last.elapsed);
+        let passed_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        if now.wall_ms
+            > last
+                .wall_ms
+                .saturating_add(passed_ms)
+                .saturating_add(JUMP_MS)
+        {
+            return Ok(());
+        }
+        if self.tree.on {
+            // Not all are heard of here: nobody can be found absent, nor anything settled.
+            return Ok(());
+        }
+        self.note_absence(now, passed.min(2 * round));
+        self.raise_floor(now, round);
+        self.begin_sweep();
+        Ok(())
+    }
+
+    pub(super) fn settle_due(&self) -> Duration {
+        match self.has_parts() || self.settled.sweep.is_some() {
+            true => Duration::ZERO,
+            false => self.settled.round_due,
+        }
+    }
+
+    /// Counts for how long replicas have been away, and fences those that were so too long.
+    fn note_absence(&mut self, now: Now, passed: Duration) {
+        let own = self.header.origin.replica;
+        // A connection can be up without anything behind it.
+        let within = 5 * self.config.vector_interval;
+        let is_here = |known: &&Peer| {
+            known.linked
+                && known.heard_at + within >= now.elapsed
+                && self.trust_in(known) == Trust::Full
+        };
+        let here: BTreeSet<ReplicaId> = self
+            .peers
+            .values()
+            .filter(is_here)
+            .filter_map(|known| Some(known.stood.as_ref()?.replica))
+            .chain([own])
+            .collect();
+        let members: Vec<ReplicaId> = self.settled.members().map(|line| line.replica).collect();
+        let present = members
+            .iter()
+            .filter(|member| here.contains(member))
+            .count();
+        if 2 * present <= members.len() || !self.settled.is_sound() {
+            return;
+        }
+        let most = u64::try_from(self.config.absent_max.as_millis()).unwrap_or(u64::MAX);
+        let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        for member in members.iter().filter(|member| !here.contains(member)) {
+            if let Some(line) = self.settled.roster.get_mut(member) {
+                line.absent_ms = line.absent_ms.saturating_add(passed);
+                self.settled.dirty = true;
+                if line.absent_ms >= most {
+                    line.fenced = true;
+                    self.settled.tell = true;
+                    self.counters.fencings += 1;
+                }
+            }
+        }
+    }
+
+    /// Promises not to date anything up to a moment that lies back far enough by all clocks.
+    fn raise_floor(&mut self, now: Now, round: Duration) {
+        let own = self.header.origin.replica;
+        let born = self.settled.roster.get(&own).map(|line| line.born);
+        // Whoever was never met may have been alone for as long as this replica, and both
+        // must be able to say that they have no past.
+        let met = |name: &PeerId| self.settled.roster.values().any(|line| line.name == *name);
+        if !self
+            .peers
+            .iter()
+            .all(|(name, known)| !known.member || met(name))
+        {
+            return;
+        }
+        let peers = self.peers.values().filter(|known| !known.foreign);
+        let clocks: Vec<u64> = peers
+            .filter_map(|known| known.stood.as_ref())
+            .filter(|stood| !self.settled.is_fenced(stood.replica))
+            .map(|stood| now.wall_ms.saturating_add_signed(stood.ahead_ms))
+            .collect();
+        // A clock that is wrong must not decide alone.
+        if 2 * (clocks.len() + 1) <= self.settled.members().count() {
+            return;
+        }
+        let earliest = clocks.into_iter().fold(now.wall_ms, u64::min);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let floor_ms = earliest.saturating_sub(millis(self.config.tombstone_age));
+        // On a grid, so that all let go at about the same time.
+        let grid = millis(round).max(1);
+        let floor = Timestamp::from_millis(floor_ms / grid * grid);
+        if floor > self.settled.floor && born.is_some_and(|born| born < floor) {
+            self.settled.floor = floor;
+            self.settled.dirty = true;
+            self.settled.tell = true;
+        }
+    }
+
+    /// Begins to let go, if there may be more to let go of than the last time.
+    fn begin_sweep(&mut self) {
+        let own = self.header.origin.replica;
+        if !self.settled.is_sound() {
+            return;
+        }
+        let mut upto = self.settled.floor;
+        let mut all = self.vector.clone();
+        let fenced: BTreeSet<ReplicaId> = self
+            .settled
+            .roster
+            .values()
+            .filter(|line| line.fenced)
+            .map(|line| line.replica)
+            .collect();
+        let stood: Vec<&Stood> = self
+            .peers
+            .values()
+            .filter(|known| !known.foreign)
+            .filter_map(|known| known.stood.as_ref())
+            .filter(|stood| !self.settled.is_fenced(stood.replica))
+            .collect();
+        let has_stood = |member: ReplicaId| stood.iter().any(|one| one.replica == member);
+        let members = self.settled.members();
+        let silent = |line: &RosterLine| line.replica != own && !has_stood(line.replica);
+        if members.filter(|line| silent(line)).count() > 0 {
+            return;
+        }
+        for one in &stood {
+            let agrees = one.fenced.is_superset(&fenced);
+            if !agrees || !one.sound || !self.vector.covers(&one.vector) {
+                return;
+            }
+            upto = upto.min(one.floor);
+            all = all.intersection(&one.vector);
+        }
+        let all = Arc::new(all);
+        let swept = self.settled.swept.as_ref();
+        if upto == Timestamp::default() || swept == Some(&(upto, all.clone())) {
+            return;
+        }
+        self.settled.horizon.merge(&all);
+        self.settled.dirty = true;
+        self.settled.tell = true;
+        self.settled.sweep = Some(Sweep {
+            upto,
+            settled: all,
+            after: None,
+        });
+    }
+
+    /// Lets go of what is settled among the next entries.
+    fn sweep(&mut self, now: Now, writer: &mut dyn Writer) -> Result<(), StoreError> {
+        let Some(mut sweep) = self.settled.sweep.take() else {
+            return Ok(());
+        };
+        let mut found = Vec::new();
+        let (mut seen, mut bytes) = (0, 0);
+        let mut last = None;
+        rows_after(writer, sweep.after.as_ref(), None, &mut |key, record| {
+            seen += 1;
+            // What is damaged is for `verify` to find, and no reason to fail others' writes.
+            let settled = record
+                .ok()
+                .filter(|one| one.document.has_settled(sweep.upto));
+            if let Some(record) = settled {
+                bytes += record.document.weight();
+                found.push((key.clone(), record));
+            }
+            if seen < SWEEP_STEP && bytes < STEP_BYTES {
+                return ControlFlow::Continue(());
+            }
+            last = Some(key);
+            ControlFlow::Break(())
+        })?;
+        for (key, record) in found {
+            self.let_go(now, &sweep, key, record, writer)?;
+        }
+        if last.is_none() {
+            self.settled.swept = Some((sweep.upto, sweep.settled));
+            return Ok(());
+        }
+        sweep.after = last;
+        self.settled.sweep = Some(sweep);
+        Ok(())
+    }
+
+    fn let_go(
+        &mut self,
+        now: Now,
+        sweep: &Sweep,
+        key: Key,
+        record: EntryRecord,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        let burial = record.document.burial(sweep.upto.millis());
+        if let (Some((clock, parts)), Some(version)) = (burial, record.document.version()) {
+            if version.clock <= sweep.upto && self.buries(version.dot.origin.replica) {
+                self.bury(now, key, clock, parts, writer)?;
+            }
+            return Ok(());
+        }
+        let mut after = record.document.clone();
+        let settled = |dot: Dot| sweep.settled.contains(dot);
+        if after.collect(sweep.upto, &settled).changed {
+            self.counters.collected += 1;
+            self.put_in_place(now, key, &record, after, false, writer)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a document in the place of another, and tells watchers.
+    pub(super) fn put_in_place(
+        &mut self,
+        now: Now,
+        key: Key,
+        before: &EntryRecord,
+        after: Document,
+        tell: bool,
+        writer: &mut dyn Writer,
+    ) -> Result<(), StoreError> {
+        if let Some(sum) = &mut self.sum {
+            let held = Some(&before.document).filter(|held| !held.is_empty());
+            sum.note(&records::encode_key(&key), held, &after);
+        }
+        let storing = self.storing(now, &key);
+        let header = &mut self.header;
+        let told = replace(writer, header, &key, before, after, tell, storing)?;
+        self.changed = true;
+        if let Some(record) = told {
+            let ended = None;
+            self.note_stored(key, Stored { ended, record });
+        }
+        Ok(())
+    }
+
+    /// Whether it falls to this replica to bury what that one has written.
+    fn buries(&self, writer: ReplicaId) -> bool {
+        let mut members = self.settled.members().map(|line| line.replica);
+        let there = self.settled.members().any(|line| line.replica == writer);
+        let first = members.next();
+        let falls_to = if there { Some(writer) } else { first };
+        falls_to == Some(self.header.origin.replica)
+    }
+}

@@ -1,0 +1,336 @@
+//! Named scenarios of what is settled: deletions that are let go of, replicas that were away
+//! for too long, old copies of disks, halves of a cluster, and snapshots (DESIGN §6, trap
+//! (d)).
+
+use std::time::Duration;
+
+use basic_sync::model::Key;
+use basic_sync::model::document::{Action, Document};
+use basic_sync::protocol::{AckTarget, Trust};
+use basic_sync::storage::{MemoryStorage, exported, read, state};
+
+use crate::options::Options;
+use crate::runs::{document, quiet, text};
+use crate::world::{World, key};
+
+/// Deletions are remembered for a minute, and who is away for ten is given up.
+pub(crate) fn short(replicas: usize) -> Options {
+    Options {
+        tombstone_age: Duration::from_secs(60),
+        absent_max: Duration::from_secs(600),
+        standing_every: 1,
+        ..quiet(replicas)
+    }
+}
+
+fn put(world: &mut World, replica: usize, number: usize, words: &str) {
+    world.write(
+        replica,
+        vec![(key(number), document(words))],
+        AckTarget::Local,
+    );
+}
+
+fn delete(world: &mut World, replica: usize, number: usize) {
+    world.write(
+        replica,
+        vec![(key(number), Action::Delete)],
+        AckTarget::Local,
+    );
+}
+
+fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+fn held(world: &World, replica: usize, number: usize) -> Option<Document> {
+    let held = read(world.disk(replica), |reader| {
+        state::entry(reader, &key(number))
+    });
+    held.unwrap().map(|held| held.document)
+}
+
+/// What a reader sees.
+fn seen(world: &World, replica: usize, number: usize) -> Option<String> {
+    let value = held(world, replica, number)?.value(0)?;
+    Some(String::from_utf8(value.to_vec()).unwrap())
+}
+
+fn shown(words: &str) -> Option<String> {
+    Some(String::from_utf8(text(words).to_vec()).unwrap())
+}
+
+fn kept_aside(disk: &MemoryStorage) -> Vec<Key> {
+    let kept = read(disk, exported).unwrap();
+    kept.into_iter().map(|kept| kept.delta.key).collect()
+}
+
+#[test]
+fn a_deletion_is_let_go_of_when_its_time_is_up_and_all_have_it_and_not_before() {
+    let mut world = World::new(1, short(3));
+    world.run_until(seconds(1));
+    put(&mut world, 0, 1, "to be deleted");
+    world.run_until(seconds(2));
+    world.crash(2);
+    delete(&mut world, 0, 1);
+    world.run_until(seconds(300));
+    for replica in 0..2 {
+        let held = held(&world, replica, 1);
+        assert!(
+            held.is_some_and(|held| held.is_tombstone(0)),
+            "replica 2 may still send what was deleted"
+        );
+    }
+    world.start(2);
+    world.run_until(seconds(310));
+    for replica in 0..3 {
+        assert_eq!(held(&world, replica, 1), None, "replica {replica}");
+    }
+    delete(&mut world, 1, 2);
+    put(&mut world, 1, 1, "written anew");
+    delete(&mut world, 1, 1);
+    world.run_until(seconds(320));
+    for replica in 0..3 {
+        let held = held(&world, replica, 1);
+        assert!(held.is_some(), "its time is not up");
+    }
+    world.run_until(seconds(400));
+    for replica in 0..3 {
+        assert_eq!(held(&world, replica, 1), None, "replica {replica}");
+    }
+    world.check_end();
+}
+
+#[test]
+fn who_was_away_for_too_long_brings_nothing_back_and_its_own_writes_are_kept_aside() {
+    let mut world = World::new(2, short(3));
+    world.run_until(seconds(1));
+    for number in 0..10 {
+        put(&mut world, 0, number, "from the beginning");
+    }
+    world.run_until(seconds(3));
+    world.isolate(&[2]);
+    put(&mut world, 2, 50, "in the dark");
+    world.run_until(seconds(4));
+    for number in 0..5 {
+        delete(&mut world, 1, number);
+    }
+    world.run_until(seconds(590));
+    assert!(held(&world, 0, 1).is_some(), "all wait for replica 2");
+    world.run_until(seconds(700));
+    assert_eq!(held(&world, 0, 1), None, "it was given up");
+    put(&mut world, 2, 51, "in the dark, of late");
+    world.run_until(seconds(701));
+    let before = world.status(2).origin.replica;
+    world.heal();
+    world.settle();
+    assert_ne!(world.status(2).origin.replica, before, "it is another now");
+    for replica in 0..3 {
+        assert_eq!(seen(&world, replica, 1), None, "replica {replica}");
+        assert_eq!(seen(&world, replica, 7), shown("from the beginning"));
+        assert_eq!(seen(&world, replica, 50), None, "it may have been deleted");
+        assert_eq!(seen(&world, replica, 51), shown("in the dark, of late"));
+    }
+    assert_eq!(kept_aside(world.disk(2)), [key(50)]);
+    world.check_end();
+}
+
+/// Replica 2 comes back with an old copy of its disk, and is written to.
+pub(crate) fn bring_an_old_copy(world: &mut World) {
+    world.run_until(seconds(1));
+    for number in 0..10 {
+        put(world, 0, number, "from the beginning");
+    }
+    world.run_until(seconds(3));
+    let copy = world.disk(2).fork();
+    for number in 0..5 {
+        delete(world, 1, number);
+    }
+    world.run_until(seconds(300));
+    assert_eq!(held(world, 0, 1), None);
+    world.crash(2);
+    world.replace_disk(2, copy);
+    world.history.forget_watch(2);
+    world.isolate(&[2]);
+    world.start(2);
+    world.run_until(seconds(302));
+    assert_eq!(seen(world, 2, 1), shown("from the beginning"));
+    put(world, 2, 1, "written over what was long deleted");
+    put(world, 2, 60, "new");
+    world.run_until(seconds(303));
+    world.heal();
+    world.settle();
+}
+
+#[test]
+fn an_old_copy_of_a_disk_brings_nothing_back() {
+    let mut world = World::new(3, short(3));
+    bring_an_old_copy(&mut world);
+    for replica in 0..3 {
+        assert_eq!(seen(&world, replica, 2), None, "replica {replica}");
+        let new = shown("written over what was long deleted");
+        assert_eq!(seen(&world, replica, 1), new, "replica {replica}");
+        assert_eq!(seen(&world, replica, 60), shown("new"));
+    }
+    assert_eq!(world.status(2).counters.snapshots_taken, 1);
+    world.check_end();
+}
+
+#[test]
+fn of_two_halves_neither_gives_the_other_up() {
+    let mut world = World::new(4, short(4));
+    world.run_until(seconds(1));
+    put(&mut world, 0, 1, "before");
+    world.run_until(seconds(2));
+    world.isolate(&[2, 3]);
+    put(&mut world, 0, 2, "here");
+    delete(&mut world, 2, 1);
+    put(&mut world, 3, 3, "there");
+    world.run_until(seconds(2_000));
+    assert!(held(&world, 3, 1).is_some_and(|held| held.is_tombstone(0)));
+    world.heal();
+    world.settle();
+    let counters = world.counters();
+    assert_eq!((counters.fencings, counters.exported), (0, 0));
+    for replica in 0..4 {
+        assert_eq!(seen(&world, replica, 1), None, "replica {replica}");
+        assert_eq!(seen(&world, replica, 2), shown("here"));
+        assert_eq!(seen(&world, replica, 3), shown("there"));
+    }
+    world.check_end();
+}
+
+#[test]
+fn the_smaller_part_of_a_cluster_is_given_up_and_a_cluster_that_was_off_is_not() {
+    let mut world = World::new(5, short(5));
+    world.run_until(seconds(1));
+    put(&mut world, 0, 1, "before");
+    world.run_until(seconds(2));
+    for replica in 1..5 {
+        world.crash(replica);
+    }
+    world.run_until(seconds(2_000));
+    for replica in 1..5 {
+        world.start(replica);
+    }
+    world.run_until(seconds(2_010));
+    assert_eq!(world.counters().fencings, 0, "one of five gives nobody up");
+    world.isolate(&[3, 4]);
+    world.run_until(seconds(2_700));
+    let fenced = |world: &World, replica| {
+        let roster = world.status(replica).roster;
+        roster.iter().filter(|line| line.fenced).count()
+    };
+    assert_eq!((fenced(&world, 0), fenced(&world, 3)), (2, 0));
+    world.heal();
+    world.settle();
+    let members = world.status(0).roster.len() - fenced(&world, 0);
+    assert_eq!(members, 5, "they are back, each as another");
+    world.check_end();
+}
+
+#[test]
+fn an_empty_replica_takes_over_a_snapshot_and_goes_on_with_it_at_another() {
+    let mut options = short(3);
+    options.snapshot_from = 100;
+    options.chunk_changes = 7;
+    let mut world = World::new(6, options);
+    world.run_until(seconds(1));
+    world.crash(2);
+    for number in 0..300 {
+        put(&mut world, number % 2, number, "much");
+    }
+    world.run_until(seconds(5));
+    // The first that serves it is gone in the middle.
+    world.start(2);
+    let mut moment = Duration::from_secs(5);
+    let some = |world: &World| read(world.disk(2), state::dump).unwrap().len();
+    while some(&world) < 50 {
+        moment += Duration::from_millis(1);
+        world.run_until(moment);
+    }
+    let had = some(&world);
+    assert!(had < 250, "it is in the middle: {had}");
+    assert!(world.status(2).filling);
+    let peers = world.status(2).peers;
+    assert!(peers.iter().all(|peer| peer.trust == Trust::Full));
+    world.crash(0);
+    world.run_until(moment + seconds(60));
+    assert_eq!(some(&world), 300);
+    let status = world.status(2);
+    assert!(!status.filling);
+    assert_eq!(status.counters.snapshots_taken, 1);
+    assert!(
+        status.counters.taken_in < 300 + 50,
+        "it goes on where it was: {}",
+        status.counters.taken_in
+    );
+    world.start(0);
+    world.settle();
+    world.check_end();
+}
+
+#[test]
+fn clusters_that_each_have_a_history_do_not_mix() {
+    let mut world = World::new(7, short(4));
+    for replica in [2, 3] {
+        world.crash(replica);
+        world.move_to(1, replica);
+    }
+    world.run_until(seconds(1));
+    world.start(2);
+    world.start(3);
+    world.run_until(seconds(2));
+    put(&mut world, 0, 1, "of the one");
+    put(&mut world, 2, 2, "of the other");
+    world.run_until(seconds(200));
+    world.move_to(0, 2);
+    world.move_to(0, 3);
+    world.run_until(seconds(220));
+    for replica in 0..4 {
+        let foreign = world.status(replica).peers;
+        let foreign = foreign.iter().filter(|peer| peer.trust == Trust::Foreign);
+        assert_eq!(foreign.count(), 2, "replica {replica}");
+    }
+    assert_eq!(seen(&world, 0, 2), None);
+    assert_eq!(seen(&world, 2, 1), None);
+}
+
+#[test]
+fn of_two_that_lived_alone_the_younger_joins_the_older() {
+    let mut world = World::new(8, short(2));
+    world.crash(1);
+    world.move_to(1, 1);
+    world.run_until(seconds(5));
+    put(&mut world, 0, 1, "of the older");
+    world.start(1);
+    world.run_until(seconds(6));
+    put(&mut world, 1, 2, "of the younger");
+    world.run_until(seconds(200));
+    put(&mut world, 1, 3, "of the younger, of late");
+    world.run_until(seconds(201));
+    world.move_to(0, 1);
+    world.settle();
+    for replica in 0..2 {
+        assert_eq!(seen(&world, replica, 1), shown("of the older"));
+        assert_eq!(seen(&world, replica, 3), shown("of the younger, of late"));
+    }
+    assert_eq!(kept_aside(world.disk(1)), [key(2)]);
+    world.check_end();
+}
+
+#[test]
+fn who_knew_of_each_other_and_met_late_has_no_past_to_lose() {
+    let mut world = World::new(9, short(2));
+    world.isolate(&[1]);
+    put(&mut world, 0, 1, "here");
+    put(&mut world, 1, 2, "there");
+    world.run_until(seconds(2_000));
+    world.heal();
+    world.settle();
+    for replica in 0..2 {
+        assert_eq!(seen(&world, replica, 1), shown("here"));
+        assert_eq!(seen(&world, replica, 2), shown("there"));
+    }
+    world.check_end();
+}
