@@ -1,6 +1,7 @@
 //! Our own contestant: agents, each beside a backend that costs next to nothing.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use basic_tests::harness::http::Client;
 use basic_tests::harness::layout::{Layout, NodeLayout};
 use basic_tests::harness::load::Load;
 use basic_tests::harness::node::agent_command;
+use basic_tests::harness::process::Signal;
 use basic_tests::harness::wait::wait_until;
 use http::Method;
 use serde::Deserialize;
@@ -150,6 +152,39 @@ impl Agents {
     async fn restart(&mut self, node: usize) -> anyhow::Result<()> {
         self.agents[node] = start_agent(&self.binaries, &self.node(node)?)?;
         self.wait_all_active().await
+    }
+
+    /// Ends the agent of a node, and waits until it is gone.
+    pub(crate) async fn stop(&mut self, node: usize) -> anyhow::Result<()> {
+        self.agents[node].signal(Signal::TERM)?;
+        let gone = || async {
+            let alive = self.agents[node].check_alive("basic-agent").is_ok();
+            anyhow::ensure!(!alive, "it is still there");
+            anyhow::Ok(())
+        };
+        wait_until("an agent to end", READY_MAX, gone).await?;
+        Ok(())
+    }
+
+    /// Starts the agent of a node that has ended.
+    pub(crate) fn start_again(&mut self, node: usize) -> anyhow::Result<()> {
+        self.agents[node] = start_agent(&self.binaries, &self.node(node)?)?;
+        Ok(())
+    }
+
+    /// Where the API of a node listens.
+    pub(crate) fn api(&self, node: usize) -> anyhow::Result<SocketAddr> {
+        Ok(self.node(node)?.api())
+    }
+
+    /// Where a node keeps its data.
+    pub(crate) fn data_directory(&self, node: usize) -> anyhow::Result<PathBuf> {
+        Ok(self.node(node)?.data_directory())
+    }
+
+    /// Bytes of the memory of a node's agent that are resident.
+    pub(crate) fn resident(&self, node: usize) -> anyhow::Result<u64> {
+        self.agents[node].resident()
     }
 
     fn node(&self, index: usize) -> anyhow::Result<NodeLayout> {

@@ -8,7 +8,7 @@ use crate::peers::Program;
 #[derive(Parser)]
 #[command(name = "scripts/bench", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// What to measure [default: all three]
+    /// What to measure [default: all]
     #[arg(value_enum)]
     benches: Vec<Bench>,
     /// Rounds of each bench; figures are medians over them
@@ -46,6 +46,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 pub(crate) enum Bench {
     /// Writes on one node until they are visible on the others, beside etcd
     Replication,
+    /// A new node with an empty disk beside one with a million documents
+    Bootstrap,
     /// A killed node, a leaving one, a cold start and idleness, beside serf
     Detection,
     /// Requests through the proxy, beside nginx and HAProxy
@@ -74,11 +76,11 @@ impl Arguments {
         all.filter(|bench| self.benches.is_empty() || self.benches.contains(bench))
     }
 
-    /// The sizes of the clusters that a bench measures. The proxy bench has one: its
-    /// work does not depend on it.
+    /// The sizes of the clusters that a bench measures. The proxy and bootstrap benches have
+    /// one: their work does not depend on it.
     pub(crate) fn sizes(&self, bench: Bench) -> &[u16] {
         match bench {
-            Bench::Proxy => self.nodes.get(..1).unwrap_or_default(),
+            Bench::Proxy | Bench::Bootstrap => self.nodes.get(..1).unwrap_or_default(),
             Bench::Replication | Bench::Detection => &self.nodes,
         }
     }
@@ -114,6 +116,7 @@ impl Bench {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Bench::Replication => "replication",
+            Bench::Bootstrap => "bootstrap",
             Bench::Detection => "detection",
             Bench::Proxy => "proxy",
         }
@@ -145,7 +148,10 @@ mod tests {
             let arguments = Arguments::parse_from(line);
             arguments.benches().map(Bench::name).collect::<Vec<_>>()
         };
-        assert_eq!(names(&["bench"]), ["replication", "detection", "proxy"]);
+        assert_eq!(
+            names(&["bench"]),
+            ["replication", "bootstrap", "detection", "proxy"]
+        );
         assert_eq!(
             names(&["bench", "proxy", "detection", "proxy"]),
             ["detection", "proxy"]

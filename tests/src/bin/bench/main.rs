@@ -15,6 +15,7 @@
 mod agents;
 mod arguments;
 mod backend;
+mod bootstrap;
 mod detection;
 mod exchange;
 mod lines;
@@ -95,6 +96,7 @@ async fn measure(
     match bench {
         Bench::Replication => replication::run(arguments, nodes, workspace).await,
         Bench::Detection => detection::run(arguments, nodes, workspace).await,
+        Bench::Bootstrap => bootstrap::run(arguments, workspace).await,
         Bench::Proxy => proxy::run(arguments, workspace).await,
     }
 }
