@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::scene::{
-    CLUSTER, Scene, closed, delta, greet, now, origin, push, relayed, send, wall_ms,
+    CLUSTER, Scene, closed, delta, greet, now, origin, push, relayed, send, standing, wall_ms,
 };
 use crate::support::{LIMIT, put, wait_for_document};
 
@@ -239,6 +239,7 @@ async fn what_was_changed_on_its_way_is_not_read() {
     });
     let mut stream = scene.connected_at(address, "n9").await;
     greet(&mut stream, CLUSTER, "n9").await;
+    send(&mut stream, &standing()).await;
     send(&mut stream, &push(delta(1, now(), "whole", "{}"))).await;
     wait_for_document(&scene.client, &scene.url("whole")).await;
     flip.send(true).unwrap();

@@ -8,9 +8,11 @@ use basic_agent::peer_port::{Connector, Credentials, PeerKeys, PeerStream, Proto
 use basic_sync::codec::{self, Hello, Lane, PROTOCOL};
 use basic_sync::model::document::{Part, PartWrite, Write};
 use basic_sync::model::{
-    Collection, Delta, Dot, Epoch, Key, Origin, ReplicaId, Timestamp, Version,
+    Collection, Delta, Dot, Epoch, Key, Origin, PeerId, ReplicaId, Timestamp, Version,
+    VersionVector,
 };
-use basic_sync::protocol::Message;
+use basic_sync::protocol::{Message, Standing};
+use basic_sync::storage::RosterLine;
 use basic_tests::harness::cluster::Cluster;
 use basic_tests::harness::http::Client;
 use basic_tests::harness::node::Node;
@@ -73,10 +75,11 @@ impl Scene {
         stream
     }
 
-    /// A connection that was greeted as an agent would.
+    /// A connection that was greeted as an agent would, with a new replica.
     pub(super) async fn greeted(&self) -> PeerStream {
         let mut stream = self.connected("n9").await;
         greet(&mut stream, CLUSTER, "n9").await;
+        send(&mut stream, &standing()).await;
         stream
     }
 
@@ -183,6 +186,27 @@ pub(super) fn push(delta: Delta) -> Vec<u8> {
         changes: vec![delta],
     })
     .to_vec()
+}
+
+/// How a replica stands that is new, and has nothing.
+pub(super) fn standing() -> Vec<u8> {
+    let line = RosterLine {
+        replica: origin().replica,
+        name: PeerId::new("n9"),
+        fenced: false,
+        born: now(),
+        absent_ms: 0,
+    };
+    let standing = Message::Standing(Box::new(Standing {
+        origin: origin(),
+        vector: VersionVector::default(),
+        wall_ms: wall_ms(),
+        floor: Timestamp::default(),
+        horizon: VersionVector::default(),
+        sound: true,
+        roster: vec![line],
+    }));
+    codec::encode_message(&standing).to_vec()
 }
 
 pub(super) fn now() -> Timestamp {
