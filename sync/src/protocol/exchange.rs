@@ -87,6 +87,7 @@ impl Replica {
     ) {
         self.check_epoch(now, &vector);
         let behind = !self.vector.covers(&vector);
+        let covers = vector.covers(&self.settled.horizon);
         let acked = vector
             .of(self.header.origin)
             .map_or(0, |own| own.contiguous());
@@ -99,6 +100,7 @@ impl Replica {
         known.note_lack(behind.then_some(&vector), &self.vector, now.elapsed);
         known.vector = Some(vector);
         known.heard_at = now.elapsed;
+        known.has_horizon = covers;
         if !behind && self.settled.fill.is_none() {
             known.behind_in_a_row = 0;
             known.caught_up = true;

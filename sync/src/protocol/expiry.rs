@@ -20,9 +20,8 @@
 //! later than the moment and bring back into sight what was written before. A node that
 //! had dropped the values would then show something else than one that had not, and no
 //! rule that looks at the document alone can tell whether such a write is on its way
-//! (`model/document/tests/expiry.rs` shows one). Values can go once every node has all
-//! that was written up to the moment: then the document is a tombstone, and
-//! [`is_gone`](crate::model::document::Document::is_gone) says so.
+//! (`model/document/tests/expiry.rs` shows one). Values go once every node has all
+//! that was written up to the moment: then the document is deleted by a write (`settle.rs`).
 
 use std::time::Duration;
 

@@ -88,9 +88,7 @@ impl Replica {
         let stood = known.stood.as_ref();
         let sound = stood.is_some_and(|one| one.sound && !self.settled.is_fenced(one.replica));
         // One that is new itself has not all yet that this replica knows to have been.
-        let has = known.vector.as_deref();
-        let whole = has.is_some_and(|has| has.covers(&self.settled.horizon));
-        sound && whole && !known.foreign
+        sound && known.has_horizon && !known.foreign
     }
 
     pub(super) fn serve_snapshot(
@@ -291,6 +289,7 @@ impl Replica {
         }
         self.dirty.extend(self.vector.merge(&claim));
         self.settled.horizon.merge(&horizon);
+        self.look_for_horizon_everywhere();
         self.settled.floor = self.settled.floor.max(part.floor);
         self.settled.learn(&roster);
         self.settled.fill = None;

@@ -48,6 +48,8 @@ pub(super) struct Peer {
     pub(super) stood: Option<Stood>,
     /// Its cluster has a history of its own.
     pub(super) foreign: bool,
+    /// It has all of the horizon. Kept, because each push asks for it.
+    pub(super) has_horizon: bool,
 }
 
 impl Peer {

@@ -296,6 +296,7 @@ impl Replica {
         self.ahead = ahead;
         let before = std::mem::take(&mut self.settled);
         self.settled = settled.after_failure(before, self.now);
+        self.look_for_horizon_everywhere();
         self.stay_in_roster(self.now);
         self.expiries = expiries.after_failure(self.expiries);
         self.dirty.clear();

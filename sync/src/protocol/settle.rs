@@ -1,13 +1,13 @@
 //! What is settled: when a deletion need not be remembered any more, and what becomes of a
 //! replica that was away for too long (DESIGN §6, trap (d)).
 //!
-//! **Letting go.** Every replica tells the others how it stands ([`Standing`](super::Standing)): what it has,
-//! and a *floor*, a date up to which it will never again date a write of its own (it lies
-//! [`Config::tombstone_age`](super::Config::tombstone_age) behind all clocks it knows of, and
-//! is durable before it is told). A deletion is let go of here when it is dated up to the
-//! lowest floor of all replicas, every one of them has told to have it, and this one has all
-//! that they have told to have. Then nobody can still send, nor ever write, anything that the
-//! deletion would have beaten. The replicas are those of the *roster*, a durable list that
+//! **Letting go.** Every replica tells the others how it stands ([`Standing`](super::Standing)):
+//! what it has, and a *floor*, a date up to which it will never again date a write of its own
+//! (it lies [`Config::tombstone_age`](super::Config::tombstone_age) behind all clocks it knows
+//! of, and is durable before it is told). A deletion is let go of here when it is dated up to
+//! the lowest floor of all replicas, every one of them has told to have it, and this one has
+//! all that they have told to have. Then nobody can still send, nor ever write, anything that
+//! the deletion would have beaten. The replicas are those of the *roster*, a durable list that
 //! all tell each other, and not those that happen to live.
 //!
 //! **The horizon** is what everyone had when this replica last let go of something. A replica
@@ -294,6 +294,7 @@ impl Replica {
             return;
         }
         self.settled.horizon.merge(&all);
+        self.look_for_horizon_everywhere();
         self.settled.dirty = true;
         self.settled.tell = true;
         self.settled.sweep = Some(Sweep {

@@ -161,6 +161,7 @@ impl Replica {
                 if told.sound {
                     // What it let go of by itself nobody else ever had.
                     self.settled.horizon = VersionVector::default();
+                    self.look_for_horizon_everywhere();
                     self.need_fill(now);
                 }
             } else {
@@ -267,10 +268,25 @@ impl Replica {
         if !stood.sound || self.settled.is_fenced(stood.replica) {
             return Trust::Fenced;
         }
-        let has = known.vector.as_deref().unwrap_or(&stood.vector);
-        match has.covers(&self.settled.horizon) {
+        match known.has_horizon {
             true => Trust::Full,
             false => Trust::Stale,
+        }
+    }
+
+    /// Looks again whether a peer has all of the horizon: its vector is another now.
+    pub(super) fn look_for_horizon(&mut self, peer: &PeerId) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            let has = known.vector.as_deref();
+            known.has_horizon = has.is_some_and(|has| has.covers(&self.settled.horizon));
+        }
+    }
+
+    /// The same for all: the horizon is another.
+    pub(super) fn look_for_horizon_everywhere(&mut self) {
+        let peers: Vec<PeerId> = self.peers.keys().cloned().collect();
+        for peer in peers {
+            self.look_for_horizon(&peer);
         }
     }
 

@@ -33,8 +33,6 @@
 //!   named and not mended unless most nodes have it: it may be one that was deleted.
 //!
 //! What can fail: reading the store. Rows that cannot be decoded are findings, not errors.
-//! `Document::purge` would make contents differ lawfully; whoever comes to call it must let
-//! [`content`] pass over what an expiry hides.
 
 pub mod compare;
 pub mod content;

@@ -72,15 +72,6 @@ impl Document {
         self.speaking(self.horizon(now_ms)).next().is_none()
     }
 
-    /// Whether there is nothing to see at `now_ms`, nor will be at any later moment unless
-    /// another write comes: it was deleted, or it has expired. Whoever collects tombstones
-    /// may collect it like one, and must wait like there until every node has all that was
-    /// written up to `now_ms`: a write that was made in time may still put the expiry off.
-    pub fn is_gone(&self, now_ms: u64) -> bool {
-        // What has expired at one moment has so at all later ones, and hides the same.
-        self.is_tombstone(now_ms)
-    }
-
     /// When the document expires, in milliseconds since 1970.
     pub fn expires_at(&self) -> Option<u64> {
         let (_, moment) = self.part(&Part::Expiry)?;
@@ -91,34 +82,6 @@ impl Document {
     /// not know of the expiry, is seen even so.
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.horizon(now_ms).is_some()
-    }
-
-    /// Lets go of the values that an expiry up to `settled_ms` has put out of sight.
-    /// Versions stay, so that a node that has done so and one that has not have the
-    /// same fingerprint; tallies stay too, because their origins count on from them.
-    /// Returns whether there was something to let go of.
-    ///
-    /// `settled_ms` must be a moment up to which this node has every write of every
-    /// node, and every node all of them. Before that, a write may arrive that was made
-    /// in time and put the expiry off; the values would be missing here, and not
-    /// elsewhere.
-    pub fn purge(&mut self, settled_ms: u64) -> bool {
-        let horizon = match self.horizon(settled_ms) {
-            Some(horizon) if horizon.set_by.clock.millis() <= settled_ms => horizon,
-            _ => return false,
-        };
-        let mut purged = false;
-        for write in &mut self.writes {
-            if !horizon.hides(&write.version) {
-                continue;
-            }
-            for PartWrite { part, value } in &mut write.parts {
-                if !matches!(part, Part::Expiry | Part::Tally(_) | Part::Reset(_)) {
-                    purged |= value.take().is_some();
-                }
-            }
-        }
-        purged
     }
 
     pub(super) fn horizon(&self, now_ms: u64) -> Option<Horizon> {

@@ -157,6 +157,7 @@ impl Replica {
             true => acked,
             false => known.acked.max(acked),
         };
+        known.has_horizon = (known.has_horizon && !whole) || vector.covers(&self.settled.horizon);
         known.origin = Some(have.origin);
         let behind = !self.vector.covers(&vector);
         known.note_lack(behind.then_some(&vector), &self.vector, now.elapsed);

@@ -10,46 +10,6 @@ fn pass(world: &mut World, ms: u64) -> u64 {
     world.nodes.iter_mut().map(tick).min().unwrap()
 }
 
-fn latest(world: &World) -> u64 {
-    let clocks = world.nodes.iter().map(|node| node.clock.last().millis());
-    clocks.max().unwrap().max(world.now_ms)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
-
-    #[test]
-    fn purging_at_different_moments_changes_nothing_that_is_seen(
-        first in steps(16),
-        second in steps(16),
-        third in steps(16),
-        purging in prop::collection::vec(any::<bool>(), NODES * 2),
-    ) {
-        let mut world = World::new();
-        world.run(&first);
-        world.settle();
-        let mut settled_ms = pass(&mut world, 50);
-        let mut other = world.clone();
-        for (steps, purging) in [&second, &third].into_iter().zip(purging.chunks(NODES)) {
-            for (node, _) in world.nodes.iter_mut().zip(purging).filter(|(_, purges)| **purges) {
-                node.doc.purge(settled_ms);
-            }
-            world.run(steps);
-            other.run(steps);
-            for world in [&mut world, &mut other] {
-                world.settle();
-                settled_ms = pass(world, 50);
-            }
-        }
-        let now_ms = latest(&world);
-        prop_assert_eq!(now_ms, latest(&other));
-        for node in world.nodes.iter().chain(&other.nodes) {
-            prop_assert_eq!(node.doc.fingerprint(), other.nodes[0].doc.fingerprint());
-            prop_assert_eq!(node.doc.value(now_ms), other.nodes[0].doc.value(now_ms));
-        }
-    }
-}
-
 fn put_for(world: &mut World, merge: Merge, text: &str, ttl_ms: u64) {
     let action = Action::Put(bytes(text));
     world.act(0, merge, &action, Some(ttl_ms)).unwrap();
@@ -180,20 +140,6 @@ fn what_is_added_to_a_live_document_under_a_date_after_its_expiry_expires_with_i
     }
 }
 
-#[test]
-fn purging_waits_until_the_expiry_is_settled() {
-    let mut world = World::new();
-    put_for(&mut world, Merge::Lww, r#"{"a":1}"#, 50);
-    let doc = &mut world.nodes[0].doc;
-    assert!(!doc.purge(1_049));
-    let weight = doc.weight();
-    let fingerprint = doc.fingerprint();
-    assert!(doc.purge(1_050));
-    assert!(doc.weight() < weight);
-    assert_eq!(doc.fingerprint(), fingerprint);
-    assert!(!doc.purge(1_050));
-}
-
 /// Why values of expired documents are not dropped: a node that had done so would not have
 /// what a write brings back that was made in time and came late.
 #[test]
@@ -206,7 +152,12 @@ fn what_was_put_off_in_time_brings_back_what_had_expired() {
         .unwrap();
     let now_ms = pass(&mut world, 100);
     let mut dropped = world.nodes[0].doc.clone();
-    assert!(dropped.is_gone(now_ms) && dropped.purge(now_ms));
+    assert!(dropped.is_tombstone(now_ms));
+    for part in dropped.writes.iter_mut().flat_map(|write| &mut write.parts) {
+        if part.part != Part::Expiry {
+            part.value = None;
+        }
+    }
     assert_eq!(world.outcome(), r#"{"a":1,"b":2}"#);
     for write in world.nodes[1].doc.writes() {
         dropped.merge(write);
@@ -225,7 +176,7 @@ proptest! {
         let mut world = World::new();
         world.run(&steps);
         for node in &world.nodes {
-            let gone: Vec<bool> = (1_000..1_200).map(|now_ms| node.doc.is_gone(now_ms)).collect();
+            let gone: Vec<bool> = (1_000..1_200).map(|now_ms| node.doc.is_tombstone(now_ms)).collect();
             prop_assert!(gone.is_sorted(), "{:?}", node.doc);
             prop_assert_eq!(gone.last().copied(), Some(node.doc.value(1_199).is_none()));
         }
