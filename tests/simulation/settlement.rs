@@ -7,7 +7,7 @@ use std::time::Duration;
 use basic_sync::model::Key;
 use basic_sync::model::document::{Action, Document};
 use basic_sync::protocol::{AckTarget, Trust};
-use basic_sync::storage::{MemoryStorage, exported, read, state};
+use basic_sync::storage::{MemoryStorage, exported, read, settlement, state};
 
 use crate::options::Options;
 use crate::runs::{document, quiet, text};
@@ -272,7 +272,9 @@ fn an_empty_replica_takes_over_a_snapshot_and_goes_on_with_it_at_another() {
 
 #[test]
 fn clusters_that_each_have_a_history_do_not_mix() {
-    let mut world = World::new(7, short(4));
+    let mut options = short(4);
+    options.snapshot_from = 1;
+    let mut world = World::new(7, options);
     for replica in [2, 3] {
         world.crash(replica);
         world.move_to(1, replica);
@@ -291,6 +293,7 @@ fn clusters_that_each_have_a_history_do_not_mix() {
         let foreign = world.status(replica).peers;
         let foreign = foreign.iter().filter(|peer| peer.trust == Trust::Foreign);
         assert_eq!(foreign.count(), 2, "replica {replica}");
+        assert!(!world.status(replica).filling, "replica {replica}");
     }
     assert_eq!(seen(&world, 0, 2), None);
     assert_eq!(seen(&world, 2, 1), None);
@@ -333,4 +336,97 @@ fn who_knew_of_each_other_and_met_late_has_no_past_to_lose() {
         assert_eq!(seen(&world, replica, 2), shown("there"));
     }
     world.check_end();
+}
+
+/// Each learns at the same moment that the other has given it up. If both went on as others
+/// then, each would wait for a snapshot of the other for ever.
+#[test]
+fn of_two_that_have_given_each_other_up_one_gives_in() {
+    let mut world = World::new(10, short(2));
+    world.run_until(seconds(1));
+    put(&mut world, 0, 1, "before");
+    world.run_until(seconds(2));
+    let before = [0, 1].map(|replica| world.status(replica).origin.replica);
+    world.isolate(&[1]);
+    world.give_up(0, 1);
+    world.give_up(1, 0);
+    put(&mut world, 0, 2, "here");
+    put(&mut world, 1, 3, "there");
+    world.run_until(seconds(3));
+    world.heal();
+    world.settle();
+    let after = [0, 1].map(|replica| world.status(replica).origin.replica);
+    let stayed = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before == after);
+    assert_eq!(stayed.count(), 1);
+    for replica in 0..2 {
+        assert_eq!(seen(&world, replica, 1), shown("before"));
+        assert_eq!(seen(&world, replica, 2), shown("here"));
+        assert_eq!(seen(&world, replica, 3), shown("there"));
+    }
+    world.check_end();
+}
+
+/// What it took over before it went away again may have been deleted meanwhile.
+#[test]
+fn who_is_given_up_in_the_middle_of_a_snapshot_begins_it_anew() {
+    let mut options = short(3);
+    options.chunk_changes = 5;
+    let mut world = World::new(11, options);
+    world.run_until(seconds(1));
+    for number in 0..200 {
+        put(&mut world, number % 2, number, "from the beginning");
+    }
+    world.run_until(seconds(3));
+    world.isolate(&[2]);
+    world.give_up(0, 2);
+    world.give_up(1, 2);
+    world.run_until(seconds(4));
+    world.heal();
+    let mut moment = seconds(4);
+    while !half_filled(&world) {
+        moment += Duration::from_millis(1);
+        world.run_until(moment);
+    }
+    assert!(world.status(2).filling, "it is in the middle");
+    world.crash(2);
+    world.give_up(0, 2);
+    world.give_up(1, 2);
+    for number in 0..200 {
+        delete(&mut world, 0, number);
+    }
+    world.run_until(moment + seconds(200));
+    assert_eq!(held(&world, 0, 1), None, "it is let go of");
+    world.start(2);
+    world.settle();
+    for number in 0..200 {
+        assert_eq!(seen(&world, 2, number), None, "{number}");
+    }
+    world.check_end();
+}
+
+/// Some of the snapshot of replica 2 has come, and some has not.
+fn half_filled(world: &World) -> bool {
+    let settlement = read(world.disk(2), settlement).unwrap();
+    settlement.fill.is_some_and(|fill| fill.after.is_some())
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_for_a_moment_lets_nothing_go() {
+    let mut options = short(1);
+    options.ttl = 1.0;
+    let mut world = World::new(12, options);
+    world.run_until(seconds(1));
+    put(&mut world, 0, 1, "for some seconds");
+    world.run_until(seconds(2));
+    let floor = world.status(0).floor;
+    world.set_clock(0, 365 * 24 * 3_600_000);
+    // A round comes in that time, and not two.
+    world.run_until(seconds(4));
+    world.set_clock(0, 0);
+    world.run_until(seconds(5));
+    assert_eq!(world.status(0).floor, floor);
+    assert_eq!(world.counters().buried, 0);
 }

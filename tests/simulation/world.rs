@@ -356,6 +356,11 @@ impl World {
         }
     }
 
+    /// An operator says on a replica that another is not waited for any more.
+    pub(crate) fn give_up(&mut self, on: usize, replica: usize) {
+        self.input(on, Input::GiveUp(name(replica)));
+    }
+
     fn tell_of_peers(&mut self, replica: usize) {
         let peers = self.peers_of(replica).into_iter().map(name).collect();
         self.input(replica, Input::Peers(peers));

@@ -17,7 +17,7 @@
 use super::{
     AckTarget, Decide, Now, Operation, Output, Replica, WriteReceipt, WriteRefused, WriteRequest,
 };
-use crate::model::{Delta, PeerId};
+use crate::model::Delta;
 use crate::storage::{self, Reader, StoreError, Writer, state};
 
 impl Replica {
@@ -94,20 +94,6 @@ impl Replica {
         }
         let entry = state::entry(reader, &change.key)?;
         Ok(entry.is_none_or(|entry| entry.document.is_tombstone(now.wall_ms)))
-    }
-
-    /// Gives up the replicas of a node. This one it does not: that its node was removed it
-    /// hears from the others.
-    pub(super) fn give_up(&mut self, node: &PeerId) {
-        let own = self.header.origin.replica;
-        for line in self.settled.roster.values_mut() {
-            if line.name == *node && !line.fenced && line.replica != own {
-                line.fenced = true;
-                self.settled.dirty = true;
-                self.settled.tell = true;
-                self.counters.fencings += 1;
-            }
-        }
     }
 }
 

@@ -398,3 +398,34 @@ impl Replica {
         falls_to == Some(self.header.origin.replica)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Config, Input, commit};
+    use crate::storage::{Failing, MemoryStorage};
+
+    #[test]
+    fn after_a_commit_that_failed_no_round_begins_at_once_and_no_absence_is_counted() {
+        let disk = MemoryStorage::default();
+        let hour = Duration::from_secs(3_600);
+        let mut now = Now {
+            wall_ms: 1_700_000_000_000,
+            elapsed: hour,
+        };
+        let config = Config::default();
+        let mut replica = Replica::open(&disk, config, ReplicaId([1; 16]), now, 1).unwrap();
+        commit(&mut replica, &disk, now, vec![Input::Tick]).unwrap();
+        now.elapsed += Duration::from_secs(1);
+        let peers = Input::Peers(vec![PeerId::new("n2")]);
+        replica.settled.dirty = true;
+        commit(&mut replica, &Failing(&disk), now, vec![peers]).unwrap_err();
+        assert_eq!(replica.settle_due(), 2 * hour, "as before");
+        let last = replica.settled.last_round.unwrap();
+        assert_eq!(last.elapsed, hour);
+        now.elapsed = 3 * hour;
+        replica.settled.dirty = true;
+        commit(&mut replica, &Failing(&disk), now, vec![Input::Tick]).unwrap_err();
+        assert!(replica.settle_due() >= now.elapsed + PAUSE);
+    }
+}

@@ -172,7 +172,7 @@ impl Replica {
                 .iter()
                 .any(|line| line.replica == own && line.fenced);
             if gave_us_up && told.sound && self.gives_in(&told) {
-                self.begin_replica(now);
+                self.begin_replica(now, &told.roster);
             }
             if let Some(line) = self.settled.roster.get_mut(&replica) {
                 line.absent_ms = 0;
@@ -290,6 +290,20 @@ impl Replica {
         }
     }
 
+    /// Gives up the replicas of a node. This one it does not: that its node was removed it
+    /// hears from the others.
+    pub(super) fn give_up(&mut self, node: &PeerId) {
+        let own = self.header.origin.replica;
+        for line in self.settled.roster.values_mut() {
+            if line.name == *node && !line.fenced && line.replica != own {
+                line.fenced = true;
+                self.settled.dirty = true;
+                self.settled.tell = true;
+                self.counters.fencings += 1;
+            }
+        }
+    }
+
     /// From now on nobody may take anything from this replica, until it has taken over a
     /// snapshot.
     ///
@@ -313,11 +327,15 @@ impl Replica {
     }
 
     /// Goes on as another replica: what this one was is given up.
-    fn begin_replica(&mut self, now: Now) {
+    fn begin_replica(&mut self, now: Now, roster: &[RosterLine]) {
         let (high, low) = (self.random.next(), self.random.next());
         let replica = u128::from(high) << 64 | u128::from(low);
         self.header.origin.replica = ReplicaId(replica.to_be_bytes());
         self.begin_epoch(now);
+        // Of a cluster that goes on without what this one was: whom it had given up itself,
+        // that cluster has not.
+        self.settled.roster.clear();
+        self.settled.learn(roster);
         self.enter_roster(now);
         // A snapshot that was under way was that of another replica.
         self.settled.fill = None;

@@ -30,6 +30,30 @@ impl MemoryStorage {
     }
 }
 
+/// A disk whose commits fail when all the work is done.
+#[cfg(test)]
+pub(crate) struct Failing<'d>(pub(crate) &'d MemoryStorage);
+
+#[cfg(test)]
+impl Storage for Failing<'_> {
+    fn read(
+        &self,
+        work: &mut dyn FnMut(&dyn Reader) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.0.read(work)
+    }
+
+    fn write(
+        &self,
+        work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.0.write(&mut |writer| {
+            work(writer)?;
+            Err(StoreError::NotRun)
+        })
+    }
+}
+
 impl Storage for MemoryStorage {
     fn read(
         &self,

@@ -42,6 +42,8 @@ pub use self::exported::{
 };
 pub use self::feed_bounds::{FEED_LENGTH, FeedBounds, PAST_BYTES_MAX, count_past};
 pub use self::journal::JournaledStorage;
+#[cfg(test)]
+pub(crate) use self::memory::Failing;
 pub use self::memory::MemoryStorage;
 pub use self::redb::RedbStorage;
 pub use self::replace::{entries_after, replace, rows_after};

@@ -5,7 +5,7 @@ use crate::protocol::{
     AckTarget, Config, Input, Message, Operation, Output, RequestId, WriteRequest, commit, standing,
 };
 use crate::storage::state::{self, FeedItem};
-use crate::storage::{Finish, MemoryStorage, Storage, StoreError, Table, read, records};
+use crate::storage::{Failing, Finish, MemoryStorage, Storage, Table, read, records};
 
 /// A replica, and its clock.
 struct Bench {
@@ -272,28 +272,6 @@ fn a_clock_that_is_set_back_does_not_tell_a_second_time() {
     assert_eq!(bench.told(), [""; 0]);
 }
 
-/// A disk on which no transaction succeeds.
-struct Broken<'s>(&'s MemoryStorage);
-
-impl Storage for Broken<'_> {
-    fn read(
-        &self,
-        work: &mut dyn FnMut(&dyn Reader) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.0.read(work)
-    }
-
-    fn write(
-        &self,
-        work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
-    ) -> Result<(), StoreError> {
-        self.0.write(&mut |writer| {
-            work(writer)?;
-            Err(StoreError::NotRun)
-        })
-    }
-}
-
 #[test]
 fn a_disk_that_fails_is_left_alone_for_a_while_and_nothing_is_told_twice() {
     let mut bench = Bench::new(1);
@@ -302,7 +280,12 @@ fn a_disk_that_fails_is_left_alone_for_a_while_and_nothing_is_told_twice() {
     bench.now.wall_ms += 1_000;
     bench.now.elapsed += Duration::from_secs(1);
     let tick = vec![Input::Tick];
-    let failed = commit(&mut bench.replica, &Broken(&bench.storage), bench.now, tick);
+    let failed = commit(
+        &mut bench.replica,
+        &Failing(&bench.storage),
+        bench.now,
+        tick,
+    );
     assert!(failed.is_err());
     let deadline = bench.replica.expiries.deadline();
     assert_eq!(deadline, Some(bench.now.elapsed + PAUSE));

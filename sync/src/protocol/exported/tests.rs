@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::model::PeerId;
 use crate::model::document::{Document, Merge};
 use crate::model::{
     Collection, Dot, Epoch, Key, Origin, ReplicaId, SeqRange, Timestamp, Version, VersionVector,

@@ -9,7 +9,7 @@ use crate::protocol::{
     AckTarget, Config, Input, Mesh, Operation, RequestId, WriteReceipt, WriteRequest, commit,
     standing,
 };
-use crate::storage::{Finish, MemoryStorage, Reader, Storage, StoreError, Writer};
+use crate::storage::{Failing, MemoryStorage};
 
 fn peer(number: u8) -> PeerId {
     PeerId::new(&format!("n{number}"))
@@ -373,31 +373,6 @@ fn word_that_was_lost_is_missed_and_what_is_told_after_it_counts_all_the_same() 
     other_life.life = 78;
     rig.tree(1, TreeMessage::Have(other_life));
     assert_eq!(heard(&mut rig), Some(0), "it is to tell all");
-}
-
-/// A disk whose commit fails when all the work is done.
-struct Failing<'d>(&'d MemoryStorage);
-
-impl Storage for Failing<'_> {
-    fn read(
-        &self,
-        work: &mut dyn FnMut(&dyn Reader) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        self.0.read(work)
-    }
-
-    fn write(
-        &self,
-        work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
-    ) -> Result<(), StoreError> {
-        self.0.write(&mut |writer| {
-            work(writer)?;
-            Err(StoreError::Damaged {
-                table: crate::storage::Table::Meta,
-                detail: "on purpose",
-            })
-        })
-    }
 }
 
 #[test]
