@@ -10,6 +10,10 @@ use super::medium::{Medium, Segment};
 use super::segment::{self, HEADER_BYTES, Header};
 use super::{Applied, lock};
 
+/// Records of so many bytes on average gain nothing from zeros: one sync for all of them is
+/// little beside writing them, and zeros would be written as often.
+const RECORD_BYTES_LARGE: u64 = 128 * 1024;
+
 /// Zeros that are written at once.
 const ZEROS_BYTES: usize = 256 * 1024;
 
@@ -23,8 +27,8 @@ pub(super) struct Log {
     /// So that a writer need not make it. Locked while it is being made, so that nobody
     /// else makes the same one; whoever has this lock never waits for the log's.
     spare: Arc<Mutex<Spare>>,
-    /// How long the segment before the current one has become.
-    before_length: u64,
+    /// How far the next segment is filled with zeros ahead of time.
+    zeros: u64,
     /// The oldest segment that is still there.
     oldest: u64,
     next_seq: u64,
@@ -38,6 +42,7 @@ struct Current {
     key: [u8; 32],
     /// Up to where it holds good records.
     length: u64,
+    records: u64,
     /// A sync has failed: what lies on the disk is not known, nothing more is put here.
     doomed: bool,
 }
@@ -73,7 +78,7 @@ impl Log {
             medium: medium.into(),
             current,
             spare: Arc::default(),
-            before_length: 0,
+            zeros: 0,
             oldest: if applied.is_some() { oldest } else { id },
             next_seq: seq + 1,
             record: Vec::new(),
@@ -116,6 +121,7 @@ impl Log {
             return Err(StoreError::Io(error));
         }
         current.length += self.record.len() as u64;
+        current.records += 1;
         self.next_seq += 1;
         self.record.shrink_to(1024 * 1024);
         Ok(())
@@ -125,22 +131,27 @@ impl Log {
     /// has what they say.
     pub(super) fn turn_over(&mut self) -> Result<(), StoreError> {
         let id = self.current.id + 1;
-        let length = self.current.length;
+        let Current {
+            length, records, ..
+        } = self.current;
         let spare = lock(&self.spare).take().filter(|(spare, _)| *spare == id);
         let made = spare.map(|(_, segment)| segment);
+        self.zeros = match length / records.max(1) < RECORD_BYTES_LARGE {
+            true => length,
+            false => 0,
+        };
         self.current = Current::begin(&*self.medium, id, made, length).map_err(store_error)?;
-        self.before_length = length;
         Ok(())
     }
 
     /// Makes the next segment ahead of time, while others write. Nothing depends on it.
     ///
-    /// It is filled with zeros as far as the last one was written: to make durable what is
-    /// written over other bytes, the file system need not also note that these bytes count
-    /// now.
+    /// It is filled with zeros as far as the last one was written, if that was little by
+    /// little: to make durable what is written over other bytes, the file system need not
+    /// also note that these bytes count now.
     pub(super) fn prepare(log: MutexGuard<'_, Self>) {
         let (medium, spare) = (log.medium.clone(), log.spare.clone());
-        let (id, length) = (log.current.id + 1, log.before_length);
+        let (id, length) = (log.current.id + 1, log.zeros);
         // Taken before the log is let go: else a writer might make and use this one.
         let mut spare = lock(&spare);
         drop(log);
@@ -171,10 +182,9 @@ fn fill(mut segment: Box<dyn Segment>, length: u64) -> io::Result<Box<dyn Segmen
     while at < length {
         let left = usize::try_from(length - at).unwrap_or(ZEROS_BYTES);
         segment.write_at(&zeros[..left.min(ZEROS_BYTES)], at)?;
-        at += ZEROS_BYTES as u64;
-    }
-    if length > 0 {
+        // The journal itself is on the same disk, and its syncs are waited for.
         segment.sync()?;
+        at += ZEROS_BYTES as u64;
     }
     Ok(segment)
 }
@@ -204,6 +214,7 @@ impl Current {
             segment,
             key,
             length: HEADER_BYTES as u64,
+            records: 0,
             doomed: false,
         })
     }
