@@ -43,7 +43,7 @@ use crate::wiring::clock::ClockGuard;
 use crate::wiring::{health, peers, readiness, routing, settings};
 
 /// Memory for pages of the store.
-const STORE_CACHE_BYTES: usize = 16 * 1024 * 1024;
+const STORE_CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Peer connections that wait to be taken up by what they are for.
 const INCOMING_WAITING: usize = 16;
 /// How long requests in flight may take to end when the agent stops.

@@ -128,6 +128,9 @@ pub trait Reader {
     ) -> Result<(), StoreError>;
 }
 
+/// What becomes of a row: its key, and its new value or that it is removed.
+pub type RowChange<'r> = (&'r [u8], Option<&'r [u8]>);
+
 /// A view that can be changed, and that sees its own changes.
 pub trait Writer: Reader {
     /// Sets the value of a key.
@@ -173,6 +176,24 @@ pub trait Writer: Reader {
         } else {
             self.insert(table, key, &value)
         }
+    }
+
+    /// Makes many changes of a table, in the order of their keys.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the medium fails; the transaction is lost then.
+    fn apply<'r>(
+        &mut self,
+        table: Table,
+        changes: &mut dyn Iterator<Item = RowChange<'r>>,
+    ) -> Result<(), StoreError> {
+        for (key, value) in changes {
+            match value {
+                Some(value) => self.insert(table, key, value)?,
+                None => self.remove(table, key)?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ use redb::{
 
 use super::journal::{Base, Snapshot};
 use super::records::{self, FORMAT};
-use super::{Finish, OpenError, Reader, Storage, StoreError, Table, Visit, Writer};
+use super::{Finish, OpenError, Reader, RowChange, Storage, StoreError, Table, Visit, Writer};
 
 /// File name of the store within the data directory.
 const FILE: &str = "store.redb";
@@ -483,6 +483,14 @@ impl Writer for Tables<redb::Table<'_, &'static [u8], &'static [u8]>> {
             .map(drop)
             .map_err(storage_error)
     }
+
+    fn apply<'r>(
+        &mut self,
+        table: Table,
+        changes: &mut dyn Iterator<Item = RowChange<'r>>,
+    ) -> Result<(), StoreError> {
+        ascending::apply(self.of_mut(table), changes)
+    }
 }
 
 fn create_marker(directory: &Path, marker: &Path) -> io::Result<()> {
@@ -527,6 +535,7 @@ fn database_error(error: impl std::error::Error + Send + Sync + 'static) -> Stor
     StoreError::Database(Box::new(error))
 }
 
+mod ascending;
 #[cfg(test)]
 mod tests;
 mod upgrade;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Finish, StoreError, Writer};
-use super::layers::Batch;
+use super::super::{Finish, StoreError};
 use super::log::Log;
 use super::{ACTIVE_BYTES_MAX, Applied, BEHIND_BYTES_MAX, Shared, lock, set_applied};
 
@@ -143,7 +142,9 @@ impl Shared {
             return Ok(());
         };
         let written = self.base.write(&mut |writer| {
-            put(writer, &frozen)?;
+            for (table, mut changes) in frozen.tables() {
+                writer.apply(table, &mut changes)?;
+            }
             set_applied(writer, applied)?;
             Ok(Finish::Commit)
         });
@@ -214,14 +215,4 @@ impl Shared {
         lock(&self.checkpoints).stopping = true;
         self.changed.notify_all();
     }
-}
-
-fn put(writer: &mut dyn Writer, changes: &Batch) -> Result<(), StoreError> {
-    for (table, key, value) in changes.iter() {
-        match value {
-            Some(value) => writer.insert(table, key, value)?,
-            None => writer.remove(table, key)?,
-        }
-    }
-    Ok(())
 }

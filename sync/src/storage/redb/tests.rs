@@ -211,3 +211,49 @@ fn a_store_of_format_3_gets_what_it_lacks_and_keeps_the_rest() {
     assert_eq!(format, Some(FORMAT.to_be_bytes().to_vec()));
     assert_eq!(first, None);
 }
+
+proptest::proptest! {
+    /// Whatever runs and gaps there are between the rows of a table and those that come.
+    #[test]
+    fn rows_in_order_become_what_they_say(
+        batches in proptest::collection::vec(
+            proptest::collection::btree_map(
+                0..400_u16,
+                proptest::option::weighted(0.9, 0..900_usize),
+                0..120,
+            ),
+            1..5,
+        ),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = RedbStorage::open(directory.path(), CACHE).unwrap();
+        let mut expected = std::collections::BTreeMap::new();
+        for batch in batches {
+            let batch = batch.into_iter().map(|(key, length)| {
+                (key.to_be_bytes(), length.map(|length| vec![7; length]))
+            });
+            let batch: Vec<_> = batch.collect();
+            let written = storage.write(&mut |writer| {
+                let mut rows = batch.iter().map(|(key, value)| (&key[..], value.as_deref()));
+                writer.apply(Table::Past, &mut rows)?;
+                Ok(Finish::Commit)
+            });
+            written.unwrap();
+            for (key, value) in batch {
+                match value {
+                    Some(value) => expected.insert(key.to_vec(), value),
+                    None => expected.remove(&key[..]),
+                };
+            }
+            let mut found = std::collections::BTreeMap::new();
+            let read = storage.read(&mut |reader| {
+                reader.scan(Table::Past, &[], None, &mut |key, value| {
+                    found.insert(key.to_vec(), value.to_vec());
+                    ControlFlow::Continue(())
+                })
+            });
+            read.unwrap();
+            proptest::prop_assert_eq!(&found, &expected);
+        }
+    }
+}
