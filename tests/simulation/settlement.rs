@@ -7,7 +7,7 @@ use std::time::Duration;
 use basic_sync::model::Key;
 use basic_sync::model::document::{Action, Document};
 use basic_sync::protocol::{AckTarget, Trust};
-use basic_sync::storage::{MemoryStorage, exported, read, settlement, state};
+use basic_sync::storage::{MemoryStorage, exported, read, settlement, state, unindexed};
 
 use crate::options::Options;
 use crate::runs::{document, quiet, text};
@@ -404,6 +404,48 @@ fn who_is_given_up_in_the_middle_of_a_snapshot_begins_it_anew() {
     for number in 0..200 {
         assert_eq!(seen(&world, 2, number), None, "{number}");
     }
+    world.check_end();
+}
+
+/// What a snapshot brings is indexed when all of it has come. Meanwhile documents of it are
+/// written and deleted, and the process ends and begins again.
+#[test]
+fn what_a_snapshot_brings_is_indexed_while_writes_go_on_and_after_a_crash() {
+    let mut options = short(3);
+    options.snapshot_from = 100;
+    options.chunk_changes = 5;
+    let mut world = World::new(13, options);
+    world.run_until(seconds(1));
+    for number in 0..300 {
+        put(&mut world, number % 2, number, "from the beginning");
+    }
+    world.run_until(seconds(3));
+    world.crash(2);
+    world.replace_disk(2, MemoryStorage::default());
+    world.start(2);
+    let unindexed = |world: &World| read(world.disk(2), unindexed).unwrap();
+    let mut moment = seconds(3);
+    let mut crashes = 0;
+    let mut number = 0;
+    // Nothing is indexed before the last document has come, and then all of it in steps.
+    while crashes < 3 || unindexed(&world).is_some() {
+        moment += Duration::from_millis(1);
+        world.run_until(moment);
+        assert!(moment < seconds(60), "it comes to an end");
+        let after = unindexed(&world).and_then(|one| one.after);
+        if after.is_some() && crashes < 3 {
+            crashes += 1;
+            for _ in 0..20 {
+                number = (number + 7) % 300;
+                put(&mut world, 2, number, "meanwhile");
+                delete(&mut world, 2, (number + 150) % 300);
+            }
+            world.run_until(moment + Duration::from_micros(300));
+            world.crash(2);
+            world.start(2);
+        }
+    }
+    world.settle();
     world.check_end();
 }
 

@@ -19,6 +19,7 @@ use basic_sync::protocol::{
 use basic_sync::storage::{
     self, Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
 };
+use basic_sync::verify::indexes::{self, Place};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -239,6 +240,9 @@ impl World {
             })
             .collect();
         self.history.check_end(&dumps, &clocks);
+        for (replica, node) in self.nodes.iter().enumerate() {
+            check_tables(replica, &node.disk);
+        }
         let status: Vec<_> = self
             .nodes
             .iter()
@@ -308,6 +312,7 @@ impl World {
             tombstone_age: self.options.tombstone_age,
             absent_max: self.options.absent_max,
             snapshot_from: self.options.snapshot_from,
+            index_bytes: 1_000,
             standing_every: self.options.standing_every,
             mesh: mesh_of(&self.options, replica),
             ..Config::default()
@@ -974,4 +979,21 @@ impl Storage for FailingStorage<'_> {
             })
         })
     }
+}
+
+/// Dot index, vector and feed of a store say what its documents say.
+fn check_tables(replica: usize, disk: &MemoryStorage) {
+    let mut place = Some(Place::default());
+    while let Some(from) = place {
+        let checked = read(disk, |reader| indexes::check(reader, &from));
+        let checked = checked.expect("memory does not fail");
+        assert!(
+            checked.faults.is_empty(),
+            "the tables of replica {replica} contradict each other: {:?}",
+            checked.faults
+        );
+        place = checked.next;
+    }
+    let unindexed = read(disk, storage::unindexed).expect("memory does not fail");
+    assert_eq!(unindexed, None, "replica {replica}");
 }

@@ -92,7 +92,10 @@ pub(super) async fn backup(
         collections: query.collections.as_deref().map(collections).transpose()?,
     };
     let begun = api.replica.backup(about);
-    let backup = begun.map_err(|error| Problem::internal(&error))?;
+    let backup = begun.map_err(|failed| match failed {
+        BackupFailed::Filling => Problem::new(StatusCode::SERVICE_UNAVAILABLE, failed.to_string()),
+        other => Problem::internal(&other),
+    })?;
     info!("a backup has begun");
     let headers = [
         (header::CONTENT_TYPE, MEDIA_TYPE),

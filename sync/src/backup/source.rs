@@ -49,6 +49,11 @@ pub enum BackupFailed {
     /// The store failed.
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
+    /// What a snapshot has brought is not indexed yet.
+    #[error(
+        "this node is still taking over the data from others, and the backup would lack some of it; ask another node, or wait until it is ready"
+    )]
+    Filling,
     /// Documents change faster than they are read.
     #[error(
         "the documents change faster than the backup is read, so that it comes to no end ({passes} passes); write it to a quicker disk or when less is written"
@@ -80,15 +85,19 @@ impl Backup {
     /// Begins one at `now_ms` since 1970. All that is in the store by now will be in it.
     ///
     /// # Errors
-    /// [`BackupFailed::Store`].
+    /// [`BackupFailed::Store`], [`BackupFailed::Filling`].
     pub fn begin(
         storage: Arc<dyn Storage>,
         about: About,
         now_ms: u64,
     ) -> Result<Self, BackupFailed> {
-        let (header, vector) = storage::read(&*storage, |reader| {
-            Ok((state::header(reader)?, state::vector(reader)?))
+        let (header, vector, unindexed) = storage::read(&*storage, |reader| {
+            let (header, vector) = (state::header(reader)?, state::vector(reader)?);
+            Ok((header, vector, storage::unindexed(reader)?))
         })?;
+        if unindexed.is_some() {
+            return Err(BackupFailed::Filling);
+        }
         let header = header.ok_or(StoreError::Damaged {
             table: Table::Meta,
             detail: "the store has no origin",
@@ -182,18 +191,21 @@ impl Backup {
         Ok(())
     }
 
-    fn portion(&mut self, bounds: Bounds) -> Result<Portion, StoreError> {
-        let mut portion = Portion::default();
+    fn portion(&mut self, bounds: Bounds) -> Result<Portion, BackupFailed> {
+        let mut portion = Some(Portion::default());
         let (scan, wanted) = (&mut self.scan, &self.wanted);
         let is_wanted = |key: &Key| {
             let wanted = wanted.as_ref();
             wanted.is_none_or(|wanted| wanted.contains(key.collection()))
         };
         self.storage.read(&mut |reader| {
-            portion = scan.next(reader, &state::vector, bounds, &is_wanted)?;
+            portion = match storage::unindexed(reader)? {
+                None => Some(scan.next(reader, &state::vector, bounds, &is_wanted)?),
+                Some(_) => None,
+            };
             Ok(())
         })?;
-        Ok(portion)
+        portion.ok_or(BackupFailed::Filling)
     }
 
     fn add(&mut self, delta: &Delta) -> Result<(), BackupError> {

@@ -409,7 +409,7 @@ impl Handle {
     /// blocks.
     ///
     /// # Errors
-    /// [`BackupFailed::Store`].
+    /// [`BackupFailed::Store`], [`BackupFailed::Filling`].
     pub fn backup(&self, about: About) -> Result<Backup, BackupFailed> {
         Backup::begin(self.storage.clone(), about, wall_ms())
     }

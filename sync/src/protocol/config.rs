@@ -89,6 +89,8 @@ pub struct Config {
     pub absent_max: Duration,
     /// Who lacks so many writes, and most of all there are, takes over a snapshot.
     pub snapshot_from: u64,
+    /// Memory for the dots of what a snapshot has brought, before they go to their index.
+    pub index_bytes: usize,
     /// How often it tells how it stands, in intervals of vectors.
     pub standing_every: u32,
     /// How large a full mesh may be, and how many links a replica has beyond it.
@@ -128,6 +130,7 @@ impl Default for Config {
             tombstone_age: Duration::from_secs(24 * 3600),
             absent_max: Duration::from_secs(7 * 24 * 3600),
             snapshot_from: 50_000,
+            index_bytes: 24 * 1024 * 1024,
             standing_every: 10,
             mesh: Mesh::default(),
             lazy_interval: Duration::from_millis(100),

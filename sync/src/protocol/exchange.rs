@@ -33,14 +33,14 @@ impl Replica {
             Message::PullChunk(chunk) => self.pulled(now, peer, chunk, writer)?,
             Message::PullMore { session } => {
                 self.serve_more(now, &peer, session, writer)?;
-                self.serve_more_snapshot(now, &peer, session, writer)?;
+                self.want_more_snapshot(now, &peer, session);
             }
             Message::Standing(standing) => self.told_standing(now, peer, *standing),
             Message::SnapshotRequest {
                 session,
                 after,
                 line,
-            } => self.serve_snapshot(now, peer, session, after, line, writer)?,
+            } => self.serve_snapshot(now, peer, session, after, line),
             Message::SnapshotChunk(chunk) => self.take_over(now, &peer, *chunk, writer)?,
             Message::Busy { session } => {
                 if self

@@ -33,13 +33,19 @@ use super::{Message, Now, Output, Replica};
 use crate::model::document::{Document, Write};
 use crate::model::{Delta, Dot, Key, PeerId, Timestamp, VersionVector};
 use crate::storage::records::EntryRecord;
-use crate::storage::{self, Fill, Reader, RosterLine, StoreError, Writer, entries_after};
+use crate::storage::{self, Fill, Placing, Reader, RosterLine, StoreError, Writer, entries_after};
 
 /// Entries of its own that a replica looks at in one transaction, beside what has come.
 const STEP: usize = 1024;
 
 /// How far ahead of this node's wall clock the floor of a server may be, in milliseconds.
 const FLOOR_AHEAD_MS: u64 = 24 * 3600 * 1000;
+
+/// Bytes of a chunk at most, about. Writes of clients wait while one is read.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// How many chunks of a snapshot take the place of one of a pull.
+const CHUNKS: usize = 4;
 
 /// Bytes of one document in a chunk at most; its other writes are left out.
 const DOCUMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -77,6 +83,8 @@ pub(super) struct ServingSnapshot {
     after: Option<Key>,
     claim: VersionVector,
     next_index: u64,
+    /// Chunks that may be sent.
+    wanted: usize,
 }
 
 impl Replica {
@@ -98,8 +106,7 @@ impl Replica {
         session: u64,
         after: Option<Key>,
         line: RosterLine,
-        reader: &dyn Reader,
-    ) -> Result<(), StoreError> {
+    ) {
         self.snapshots.retain(|one| one.peer != peer);
         let serving = self.serving.len() + self.snapshots.len();
         let full = serving >= self.config.pulls_served_max || !self.settled.is_sound();
@@ -107,7 +114,7 @@ impl Replica {
             self.counters.pulls_refused += 1;
             self.messages
                 .push(Output::Send(peer, Message::Busy { session }));
-            return Ok(());
+            return;
         }
         if !self.settled.roster.contains_key(&line.replica) {
             // What it has from before it will take out.
@@ -126,25 +133,45 @@ impl Replica {
             after,
             claim: self.vector.clone(),
             next_index: 0,
+            wanted: self.snapshot_window(),
         });
-        for _ in 0..self.config.pull_window {
-            self.serve_more_snapshot(now, &peer, session, reader)?;
-        }
-        Ok(())
     }
 
-    pub(super) fn serve_more_snapshot(
-        &mut self,
-        now: Now,
-        peer: &PeerId,
-        session: u64,
-        reader: &dyn Reader,
-    ) -> Result<(), StoreError> {
-        let mut found = self.snapshots.iter();
-        let found = found.position(|one| one.peer == *peer && one.session == session);
-        let Some(at) = found else { return Ok(()) };
+    /// Chunks of a snapshot that may be under way without an answer.
+    fn snapshot_window(&self) -> usize {
+        self.config.pull_window.saturating_mul(CHUNKS)
+    }
+
+    /// One chunk has been taken in, and another may be sent.
+    pub(super) fn want_more_snapshot(&mut self, now: Now, peer: &PeerId, session: u64) {
+        let most = self.snapshot_window();
+        let mut found = self.snapshots.iter_mut();
+        if let Some(one) = found.find(|one| one.peer == *peer && one.session == session) {
+            one.wanted = most.min(one.wanted + 1);
+            one.deadline = now.elapsed + self.config.pull_timeout;
+        }
+    }
+
+    /// Whether a chunk is wanted of this replica.
+    pub(super) fn serves_snapshot(&self) -> bool {
+        self.snapshots.iter().any(|one| one.wanted > 0)
+    }
+
+    /// Sends one chunk to one of those who want some, the others come next.
+    pub(super) fn serve_snapshots(&mut self, reader: &dyn Reader) -> Result<(), StoreError> {
+        let wants = |one: &ServingSnapshot| one.wanted > 0;
+        let Some(at) = self.snapshots.iter().position(wants) else {
+            return Ok(());
+        };
+        self.snapshots[at..].rotate_left(1);
+        self.serve_chunk(self.snapshots.len() - 1, reader)
+    }
+
+    fn serve_chunk(&mut self, at: usize, reader: &dyn Reader) -> Result<(), StoreError> {
+        let chunk_bytes = self.config.chunk_bytes.min(CHUNK_BYTES);
         let one = &mut self.snapshots[at];
-        one.deadline = now.elapsed + self.config.pull_timeout;
+        one.wanted -= 1;
+        let (peer, session) = (one.peer.clone(), one.session);
         let mut documents = Vec::new();
         let mut bytes = 0;
         let mut full = false;
@@ -160,7 +187,7 @@ impl Replica {
                 .map(|write| weight_of(&key, write))
                 .sum::<usize>();
             documents.push((key, writes));
-            full = bytes >= self.config.chunk_bytes || documents.len() >= self.config.chunk_changes;
+            full = bytes >= chunk_bytes || documents.len() >= self.config.chunk_changes;
             match full {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
@@ -171,7 +198,7 @@ impl Replica {
         if let Err(StoreError::Damaged { .. }) = read {
             self.snapshots.swap_remove(at);
             let busy = Message::Busy { session };
-            self.messages.push(Output::Send(peer.clone(), busy));
+            self.messages.push(Output::Send(peer, busy));
             return Ok(());
         }
         read?;
@@ -198,7 +225,7 @@ impl Replica {
             self.counters.snapshots_served += 1;
         }
         let chunk = Message::SnapshotChunk(Box::new(chunk));
-        self.messages.push(Output::Send(peer.clone(), chunk));
+        self.messages.push(Output::Send(peer, chunk));
         Ok(())
     }
 
@@ -210,7 +237,7 @@ impl Replica {
         chunk: SnapshotChunk,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
-        let window = self.config.pull_window;
+        let window = self.snapshot_window();
         let pull = self
             .pulling
             .as_mut()
@@ -224,7 +251,8 @@ impl Replica {
         let follows = pull.next_index == chunk.index && *from == chunk.after;
         // Nobody who has this clock could write anything after such a floor.
         let can_write = chunk.floor.millis() <= now.wall_ms.saturating_add(FLOOR_AHEAD_MS);
-        if !follows || pull.parts.len() > window || !chunk.is_sound() || !can_write {
+        let ended = pull.last.is_some();
+        if ended || !follows || pull.parts.len() > window || !chunk.is_sound() || !can_write {
             self.abandon_pull(now);
             return Ok(());
         }
@@ -269,14 +297,38 @@ impl Replica {
             Some(claim) => claim.intersection(&part.claim),
             None => part.claim,
         };
-        let Some((horizon, roster)) = part.end else {
+        if part.end.is_none() {
             fill.after = part.upto;
             fill.claim = Some(claim);
             self.settled.fill = Some(fill);
             self.messages
                 .push(Output::Send(peer, Message::PullMore { session }));
             return Ok(());
+        }
+        part.claim = claim;
+        if let Some(pull) = &mut self.pulling {
+            pull.last = Some(part);
+        }
+        self.end_snapshot(now)
+    }
+
+    /// Ends the snapshot, if all of it was taken over and is indexed.
+    pub(super) fn end_snapshot(&mut self, now: Now) -> Result<(), StoreError> {
+        let Some(pull) = self.pulling.as_mut().filter(|pull| pull.last.is_some()) else {
+            return Ok(());
         };
+        pull.deadline = now.elapsed + self.config.pull_timeout;
+        if self.settled.unindexed.is_some() {
+            return Ok(());
+        }
+        let (peer, last) = (pull.peer.clone(), pull.last.take());
+        let Some((part, fill)) = last.zip(self.settled.fill.clone()) else {
+            return Ok(());
+        };
+        let SnapshotChunk { claim, floor, .. } = part;
+        let (horizon, roster) = part.end.unwrap_or_default();
+        self.changed = true;
+        self.settled.dirty = true;
         self.check_epoch(now, &claim);
         if fill.needed && !claim.covers(&self.settled.horizon) {
             // Of what came first some has been let go of since.
@@ -290,7 +342,7 @@ impl Replica {
         self.dirty.extend(self.vector.merge(&claim));
         self.settled.horizon.merge(&horizon);
         self.look_for_horizon_everywhere();
-        self.settled.floor = self.settled.floor.max(part.floor);
+        self.settled.floor = self.settled.floor.max(floor);
         self.settled.learn(&roster);
         self.settled.fill = None;
         self.settled.tell = true;
@@ -310,6 +362,7 @@ impl Replica {
         past_is_lost: bool,
         writer: &mut dyn Writer,
     ) -> Result<Option<Key>, StoreError> {
+        self.leave_unindexed(part.after.as_ref());
         let mut ours: BTreeMap<Key, EntryRecord> = BTreeMap::new();
         let (after, upto) = (part.after.as_ref(), part.upto.as_ref());
         let (mut full, mut bytes) = (false, 0);
@@ -386,9 +439,12 @@ impl Replica {
         if document == before.document {
             return Ok(());
         }
-        let tell = !before.document.is_tombstone(now.wall_ms);
+        let placing = Placing {
+            tell: !before.document.is_tombstone(now.wall_ms),
+            index: false,
+        };
         self.counters.taken_in += 1;
-        self.put_in_place(now, key, &before, document, tell, writer)
+        self.put_in_place(now, key, &before, document, placing, writer)
     }
 }
 

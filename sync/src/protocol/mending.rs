@@ -71,6 +71,9 @@ impl Replica {
         work: Mend,
         writer: &mut dyn Writer,
     ) -> Result<Mended, StoreError> {
+        if !matches!(work, Mend::Sum { .. }) {
+            self.indexing = None;
+        }
         match work {
             Mend::Replace {
                 key,
@@ -158,6 +161,11 @@ impl Replica {
             && let (before, true) = merging.change()
         {
             sum.note(&records::encode_key(key), before, &merging.document);
+        }
+        if let Some(indexing) = &mut self.indexing
+            && let (Some(before), true) = merging.change()
+        {
+            indexing.note(before, &merging.document);
         }
         let storing = self.storing(now, key);
         state::store(writer, &mut self.header, key, dot, storing, merging)

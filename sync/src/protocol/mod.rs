@@ -36,6 +36,7 @@ mod exchange;
 mod expiry;
 mod exported;
 mod fill;
+mod indexing;
 mod input;
 mod marks;
 mod mending;

@@ -29,6 +29,8 @@ pub(super) struct Pulling {
     pub(super) snapshot: bool,
     /// Parts of a snapshot that have come and are still to be taken over, in order.
     pub(super) parts: VecDeque<SnapshotChunk>,
+    /// The last part, of which all documents were taken over.
+    pub(super) last: Option<SnapshotChunk>,
 }
 
 /// A pull that this replica serves.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::ahead::AheadRecord;
 use super::expiry::Expiries;
 use super::fill::ServingSnapshot;
+use super::indexing::Indexing;
 use super::marks::Marks;
 use super::mending::Sum;
 use super::peers::{Peer, PeerStatus};
@@ -50,6 +51,7 @@ pub struct Replica {
     pub(super) serving: Vec<Serving>,
     pub(super) snapshots: Vec<ServingSnapshot>,
     pub(super) settled: Settled,
+    pub(super) indexing: Option<Indexing>,
     /// The time, as of the latest input.
     pub(super) now: Now,
     vectors_told: u32,
@@ -131,6 +133,7 @@ impl Replica {
             serving: Vec::new(),
             snapshots: Vec::new(),
             settled,
+            indexing: None,
             now,
             vectors_told: 0,
             changes: Vec::new(),
@@ -304,6 +307,7 @@ impl Replica {
         self.pulling = None;
         self.serving.clear();
         self.snapshots.clear();
+        self.indexing = None;
         self.changes.clear();
         self.pushes.clear();
         self.tree.forget();

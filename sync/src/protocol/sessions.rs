@@ -33,6 +33,7 @@ impl Replica {
             deadline,
             snapshot,
             parts: VecDeque::new(),
+            last: None,
         });
         self.counters.pulls_begun += 1;
         let request = match self.settled.fill.clone() {
@@ -224,7 +225,8 @@ impl Replica {
         }
         self.serving.retain(|pull| pull.peer != peer);
         let serving = self.serving.len() + self.snapshots.len();
-        if serving >= self.config.pulls_served_max || self.settled.fill.is_some() {
+        let incomplete = self.settled.fill.is_some() || self.settled.unindexed.is_some();
+        if serving >= self.config.pulls_served_max || incomplete {
             self.counters.pulls_refused += 1;
             self.messages
                 .push(Output::Send(peer, Message::Busy { session }));

@@ -42,7 +42,9 @@ use crate::model::document::Document;
 use crate::model::{Dot, Key, PeerId, ReplicaId, Timestamp, VersionVector};
 use crate::storage::records::{self, EntryRecord};
 use crate::storage::state::Stored;
-use crate::storage::{Fill, RosterLine, Settlement, StoreError, Writer, replace, rows_after};
+use crate::storage::{
+    Fill, Placing, RosterLine, Settlement, StoreError, Unindexed, Writer, replace, rows_after,
+};
 
 /// Entries that are looked at in one transaction.
 const SWEEP_STEP: usize = 1024;
@@ -70,6 +72,7 @@ pub(super) struct Settled {
     pub(super) floor: Timestamp,
     pub(super) horizon: VersionVector,
     pub(super) fill: Option<Fill>,
+    pub(super) unindexed: Option<Unindexed>,
     pub(super) dirty: bool,
     round_due: Duration,
     /// When the last round was.
@@ -89,6 +92,7 @@ impl Settled {
             floor: stored.floor,
             horizon: stored.horizon,
             fill: stored.fill,
+            unindexed: stored.unindexed,
             ..Self::default()
         }
     }
@@ -109,6 +113,7 @@ impl Settled {
             floor: self.floor,
             horizon: self.horizon.clone(),
             fill: self.fill.clone(),
+            unindexed: self.unindexed.clone(),
         }
     }
 
@@ -133,8 +138,13 @@ impl Replica {
         now: Now,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
+        self.serve_snapshots(writer)?;
         if self.has_parts() {
             return self.take_part(now, writer);
+        }
+        if self.indexes() {
+            self.index_on(writer)?;
+            return self.end_snapshot(now);
         }
         if self.settled.sweep.is_some() {
             return self.sweep(now, writer);
@@ -169,7 +179,11 @@ impl Replica {
     }
 
     pub(super) fn settle_due(&self) -> Duration {
-        match self.has_parts() || self.settled.sweep.is_some() {
+        let busy = self.has_parts()
+            || self.indexes()
+            || self.serves_snapshot()
+            || self.settled.sweep.is_some();
+        match busy {
             true => Duration::ZERO,
             false => self.settled.round_due,
         }
@@ -359,7 +373,11 @@ impl Replica {
         let settled = |dot: Dot| sweep.settled.contains(dot);
         if after.collect(sweep.upto, &settled).changed {
             self.counters.collected += 1;
-            self.put_in_place(now, key, &record, after, false, writer)?;
+            let placing = Placing {
+                tell: false,
+                index: true,
+            };
+            self.put_in_place(now, key, &record, after, placing, writer)?;
         }
         Ok(())
     }
@@ -371,16 +389,19 @@ impl Replica {
         key: Key,
         before: &EntryRecord,
         after: Document,
-        tell: bool,
+        placing: Placing,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
         if let Some(sum) = &mut self.sum {
             let held = Some(&before.document).filter(|held| !held.is_empty());
             sum.note(&records::encode_key(&key), held, &after);
         }
+        if let Some(indexing) = &mut self.indexing {
+            indexing.note(&before.document, &after);
+        }
         let storing = self.storing(now, &key);
         let header = &mut self.header;
-        let told = replace(writer, header, &key, before, after, tell, storing)?;
+        let told = replace(writer, header, &key, before, after, placing, storing)?;
         self.changed = true;
         if let Some(record) = told {
             let ended = None;

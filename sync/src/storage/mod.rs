@@ -46,8 +46,10 @@ pub use self::journal::JournaledStorage;
 pub(crate) use self::memory::Failing;
 pub use self::memory::MemoryStorage;
 pub use self::redb::RedbStorage;
-pub use self::replace::{entries_after, replace, rows_after};
-pub use self::settlement::{Fill, RosterLine, Settlement, set_settlement, settlement};
+pub use self::replace::{Placing, entries_after, replace, rows_after};
+pub use self::settlement::{
+    Fill, RosterLine, Settlement, Unindexed, set_settlement, settlement, unindexed,
+};
 
 /// The tables of a store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

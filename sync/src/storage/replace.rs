@@ -11,9 +11,18 @@ use super::{Reader, StoreError, Table, Writer, expiries, feed_bounds};
 use crate::model::document::Document;
 use crate::model::{Dot, Key};
 
+/// How a document takes the place of another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placing {
+    /// The feed is to tell that a document is gone.
+    pub tell: bool,
+    /// Writes that are new join the dot index; else that is left to do.
+    pub index: bool,
+}
+
 /// Puts `after` in the place of what a key holds (`before`, nothing if it is empty), in the
-/// state, the dot index, the digest and the feed. The feed tells of every new document, and
-/// that one is gone if `tell`. Returns what it tells.
+/// state, the dot index, the digest and the feed. The feed tells of every new document.
+/// Returns what it tells.
 ///
 /// # Errors
 /// [`StoreError`]; the transaction is lost then.
@@ -23,7 +32,7 @@ pub fn replace(
     key: &Key,
     before: &EntryRecord,
     after: Document,
-    tell: bool,
+    placing: Placing,
     storing: Storing,
 ) -> Result<Option<EntryRecord>, StoreError> {
     let key = records::encode_key(key);
@@ -36,7 +45,8 @@ pub fn replace(
         let row = records::encode_dots_row(origin, row_of(seq));
         writer.change(Table::Dots, &row, &mut |row| chunks::remove(row, seq))?;
     }
-    for Dot { origin, seq } in new.difference(&old).copied() {
+    let added = new.difference(&old).copied();
+    for Dot { origin, seq } in added.filter(|_| placing.index) {
         let row = records::encode_dots_row(origin, row_of(seq));
         writer.change(Table::Dots, &row, &mut |row| chunks::set(row, seq, &key))?;
     }
@@ -58,7 +68,7 @@ pub fn replace(
         return Ok(Some(record));
     }
     writer.remove(Table::Entries, &key)?;
-    let Some(version) = before.document.version().filter(|_| tell) else {
+    let Some(version) = before.document.version().filter(|_| placing.tell) else {
         return Ok(None);
     };
     let position = header.feed.head + 1;

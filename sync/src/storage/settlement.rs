@@ -1,4 +1,4 @@
-//! What a replica knows about what is settled (`protocol/settle.rs`): four values in `meta`.
+//! What a replica knows about what is settled (`protocol/settle.rs`): five values in `meta`.
 //!
 //! | key | value |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | `floor` | u64, a timestamp |
 //! | `horizon` | an origin after the other: origin 24, count u32 of ranges, first and last u64 of each |
 //! | `fill` | 0 or 1 u8: nothing is taken from this replica until it is done; length u16 and key as in `entries`, up to which it is done; the claim, drawn as `horizon` |
+//! | `unindexed` | a key as in `entries`, or nothing: documents after it may be missing in the dot index |
 
 use super::records::{self, Cursor};
 use super::{Reader, StoreError, Table, Writer};
@@ -15,6 +16,7 @@ const ROSTER: &[u8] = b"roster";
 const FLOOR: &[u8] = b"floor";
 const HORIZON: &[u8] = b"horizon";
 const FILL: &[u8] = b"fill";
+const UNINDEXED: &[u8] = b"unindexed";
 
 /// A replica of the cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +44,13 @@ pub struct Fill {
     pub claim: Option<VersionVector>,
 }
 
+/// What a snapshot has brought and is not in the dot index yet.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Unindexed {
+    /// Documents after this key, or all.
+    pub after: Option<Key>,
+}
+
 /// All of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Settlement {
@@ -53,6 +62,8 @@ pub struct Settlement {
     pub horizon: VersionVector,
     /// The snapshot that is being taken over.
     pub fill: Option<Fill>,
+    /// What is not in the dot index yet.
+    pub unindexed: Option<Unindexed>,
 }
 
 /// Reads all of it.
@@ -88,12 +99,27 @@ pub fn settlement(reader: &dyn Reader) -> Result<Settlement, StoreError> {
         Some(bytes) => Some(decode_fill(&bytes)?),
         None => None,
     };
+    let unindexed = unindexed(reader)?;
     Ok(Settlement {
         roster,
         floor: Timestamp(floor),
         horizon,
         fill,
+        unindexed,
     })
+}
+
+/// What is not in the dot index yet.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn unindexed(reader: &dyn Reader) -> Result<Option<Unindexed>, StoreError> {
+    let after = match reader.get(Table::Meta, UNINDEXED)?.as_deref() {
+        None => return Ok(None),
+        Some([]) => None,
+        Some(key) => Some(records::decode_key(key)?),
+    };
+    Ok(Some(Unindexed { after }))
 }
 
 /// Writes all of it.
@@ -114,6 +140,13 @@ pub fn set_settlement(writer: &mut dyn Writer, all: &Settlement) -> Result<(), S
     let mut bytes = Vec::new();
     put_vector(&mut bytes, &all.horizon);
     writer.insert(Table::Meta, HORIZON, &bytes)?;
+    match &all.unindexed {
+        Some(Unindexed { after }) => {
+            let after = after.as_ref().map(records::encode_key);
+            writer.insert(Table::Meta, UNINDEXED, &after.unwrap_or_default())?;
+        }
+        None => writer.remove(Table::Meta, UNINDEXED)?,
+    }
     let Some(fill) = &all.fill else {
         return writer.remove(Table::Meta, FILL);
     };
@@ -209,6 +242,7 @@ mod tests {
                 claim: Some(horizon.clone()),
             }),
             horizon,
+            unindexed: Some(Unindexed { after: Some(key()) }),
         }
     }
 
@@ -222,10 +256,12 @@ mod tests {
         assert_eq!(read(&storage, settlement).unwrap(), Settlement::default());
         let without_fill = Settlement {
             fill: None,
+            unindexed: None,
             ..settled()
         };
         let empty_fill = Settlement {
             fill: Some(Fill::default()),
+            unindexed: Some(Unindexed::default()),
             ..settled()
         };
         for all in [settled(), empty_fill, without_fill] {

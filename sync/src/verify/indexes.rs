@@ -16,7 +16,7 @@ use crate::model::{Dot, VersionVector};
 use crate::storage::chunks::{CHUNK, Chunk, row_of};
 use crate::storage::mending::Mend;
 use crate::storage::state::{self, FeedEnds, each};
-use crate::storage::{Reader, StoreError, Table, records};
+use crate::storage::{self, Reader, StoreError, Table, Unindexed, records};
 
 /// Look-ups of one stretch, about.
 const LOOKS_MAX: usize = 256;
@@ -161,6 +161,7 @@ pub fn check(reader: &dyn Reader, from: &Place) -> Result<Checked, StoreError> {
     let mut check = Check {
         reader,
         vector: state::vector(reader)?,
+        unindexed: storage::unindexed(reader)?,
         ends: state::feed_ends(reader)?,
         faults: Vec::new(),
         rows: 0,
@@ -193,6 +194,7 @@ impl Place {
 struct Check<'r> {
     reader: &'r dyn Reader,
     vector: VersionVector,
+    unindexed: Option<Unindexed>,
     ends: FeedEnds,
     faults: Vec<Fault>,
     rows: usize,
@@ -246,15 +248,18 @@ impl Check<'_> {
     }
 
     fn entry(&mut self, key: &[u8], row: &[u8]) -> Result<(), StoreError> {
-        if records::decode_key(key).is_err() {
+        let Ok(name) = records::decode_key(key) else {
             self.found(FaultKind::KeyUnreadable, key, None, 0);
             return Ok(());
-        }
+        };
         let Ok(record) = records::decode_entry(row) else {
             self.found(FaultKind::EntryUnreadable, key, None, 0);
             return Ok(());
         };
-        for write in record.document.writes() {
+        // What a snapshot has just brought is neither indexed nor claimed yet.
+        let is_to_be_indexed = |one: &Unindexed| Some(&name) > one.after.as_ref();
+        let indexed = !self.unindexed.as_ref().is_some_and(is_to_be_indexed);
+        for write in record.document.writes().iter().filter(|_| indexed) {
             self.looks += 1;
             let dot = write.version.dot;
             if !names(self.reader, dot, key)? {

@@ -577,7 +577,11 @@ fn let_go(world: &mut World, node: usize, key: &Key) {
             now_ms: 1,
             keep: storage::history::Keep::default(),
         };
-        storage::replace(writer, &mut header, key, &before, after, false, storing)?;
+        let placing = storage::Placing {
+            tell: false,
+            index: true,
+        };
+        storage::replace(writer, &mut header, key, &before, after, placing, storing)?;
         state::set_header(writer, &header)?;
         Ok(Finish::Commit)
     };
