@@ -111,8 +111,9 @@ fn replicas(peers: &Value, node: &str) -> (usize, usize) {
 async fn wait_until_equal(cluster: &Cluster) {
     wait_until("all nodes to hold the same", LIMIT, || async {
         let output = agent(cluster, 1, &["sync", "verify", "--deep", "--json"]).await;
-        match output.code {
-            Some(0) => Ok(()),
+        let report: Option<Value> = serde_json::from_str(&output.stdout).ok();
+        match (output.code, report) {
+            (Some(0), Some(report)) if report["undecided"] == 0 => Ok(()),
             _ => Err(output.stdout + &output.stderr),
         }
     })

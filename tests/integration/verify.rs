@@ -39,7 +39,7 @@ fn verify(cluster: &Cluster, node: u16, arguments: &[&str]) -> (Value, Option<i3
 async fn wait_until_equal(cluster: &Cluster) {
     wait_until("all nodes to hold the same", LIMIT, || async {
         match verify(cluster, 1, &["--deep"]) {
-            (_, Some(0)) => Ok(()),
+            (report, Some(0)) if report["undecided"] == 0 => Ok(()),
             (report, code) => Err(format!("{code:?}: {report}")),
         }
     })
