@@ -15,7 +15,8 @@
 //! ([`exported`](crate::storage::exported)) for people to decide about.
 //!
 //! At the end the asker has at least what the server had when it began, so that it may claim
-//! the vector of that moment; what came meanwhile it pulls. A snapshot that broke off is gone
+//! the vector of that moment, once all of it is in the dot index (`indexing.rs`); what came
+//! meanwhile it pulls. A snapshot that broke off is gone
 //! on with, at this server or another; then what all of them had is claimed.
 //!
 //! A document whose writes were merged can be larger than a frame. What is too much of it is
