@@ -113,7 +113,7 @@ async fn wait_until_equal(cluster: &Cluster) {
         let output = agent(cluster, 1, &["sync", "verify", "--deep", "--json"]).await;
         let report: Option<Value> = serde_json::from_str(&output.stdout).ok();
         match (output.code, report) {
-            (Some(0), Some(report)) if report["undecided"] == 0 => Ok(()),
+            (Some(0), Some(report)) if report["in_flight"] == 0 => Ok(()),
             _ => Err(output.stdout + &output.stderr),
         }
     })

@@ -74,6 +74,8 @@ struct View {
     /// Keys that differ on nodes that had not come level in time.
     undecided: u64,
     undecided_keys: Vec<KeyView>,
+    /// Keys with writes that were still on their way to some node.
+    in_flight: u64,
     /// Keys that were mended.
     mended: u64,
 }
@@ -273,6 +275,7 @@ impl From<&Report> for View {
                 .collect(),
             undecided: report.undecided,
             undecided_keys: undecided.map(|key| KeyView::of(key)).collect(),
+            in_flight: report.in_flight,
             mended: report.mended,
         }
     }

@@ -304,6 +304,13 @@ fn words(report: &Verification, repair: bool) -> String {
             keys.join(", ")
         );
     }
+    if report.in_flight > 0 {
+        let _ = writeln!(
+            text,
+            "{} keys had writes on their way to some node, which is no difference",
+            report.in_flight
+        );
+    }
     if !report.complete {
         text.push_str(
             "the time was up before everything was looked at; give it more by --timeout\n",

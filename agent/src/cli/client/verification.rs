@@ -14,6 +14,7 @@ pub(in crate::cli) struct Verification {
     pub(in crate::cli) differences: Vec<DifferingKey>,
     pub(in crate::cli) undecided: u64,
     pub(in crate::cli) undecided_keys: Vec<KeyName>,
+    pub(in crate::cli) in_flight: u64,
     pub(in crate::cli) mended: u64,
 }
 

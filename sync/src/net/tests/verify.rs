@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::document::Part;
-use crate::storage::{self, Finish, Storage, Table, records};
+use crate::storage::{self, Finish, Storage, Table, records, state};
 use crate::verify::{PartState, Reason};
 
 /// Nodes with their stores.
@@ -186,6 +186,37 @@ async fn writes_that_go_on_are_no_difference_and_hide_none() {
     level(&nodes).await;
     let report = verify(&nodes[1], Repair::No).await;
     assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.in_flight, 0);
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_counted_and_is_no_difference() {
+    let (nodes, stores) = stores(3).await;
+    for name in ["u1", "u2"] {
+        write(&nodes[0], put(name, "{\"a\":1}")).await.unwrap();
+    }
+    level(&nodes).await;
+    // As if the writes were still on their way to n3.
+    let work = &mut |writer: &mut dyn storage::Writer| {
+        for name in ["u1", "u2"] {
+            writer.remove(Table::Entries, &row_key(name))?;
+        }
+        let vector = state::vector(writer)?;
+        let written = vector.iter().next().unwrap();
+        state::set_vector(writer, written.0, None)?;
+        Ok(Finish::Commit)
+    };
+    stores[2].write(work).unwrap();
+    for node in &nodes {
+        let shallow = VerifyOptions {
+            deep: false,
+            ..options(Repair::No)
+        };
+        let report = timeout(PATIENCE, node.handle.verify(shallow));
+        let report = report.await.unwrap().unwrap();
+        assert_eq!((report.in_flight, report.differing), (2, 0), "{report:?}");
+        assert!(report.is_clean(), "{report:?}");
+    }
 }
 
 #[tokio::test]

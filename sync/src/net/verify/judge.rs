@@ -36,6 +36,15 @@ struct Look {
     held: Vec<Vec<Held>>,
 }
 
+/// What a look at keys found.
+#[derive(Default)]
+struct Looked {
+    /// Those in which no node waits for another.
+    suspects: Vec<Suspect>,
+    /// How many differ only because a node waits for another.
+    in_flight: u64,
+}
+
 /// A key that differs truly.
 struct Suspect {
     key: Bytes,
@@ -49,7 +58,11 @@ impl Run {
     /// Judges the keys that were found to differ.
     pub(super) async fn judge_found(&mut self) {
         let keys: Vec<Bytes> = std::mem::take(&mut self.found).into_iter().collect();
-        let suspects = self.look_for_differences(&keys).await;
+        let Looked {
+            suspects,
+            in_flight,
+        } = self.look_for_differences(&keys).await;
+        self.report.in_flight += in_flight;
         if suspects.is_empty() {
             return;
         }
@@ -62,7 +75,7 @@ impl Run {
                 .extend(keys.into_iter().take(room));
             return;
         }
-        let again = self.look_for_differences(&keys).await;
+        let again = self.look_for_differences(&keys).await.suspects;
         let mut confirmed = Vec::new();
         for mut suspect in again {
             let Some(before) = suspects.iter().find(|before| before.key == suspect.key) else {
@@ -78,10 +91,9 @@ impl Run {
         }
     }
 
-    /// Looks at keys, as many at a time as make a page, for those in which no node waits for
-    /// another.
-    async fn look_for_differences(&mut self, keys: &[Bytes]) -> Vec<Suspect> {
-        let mut suspects = Vec::new();
+    /// Looks at keys, as many at a time as make a page.
+    async fn look_for_differences(&mut self, keys: &[Bytes]) -> Looked {
+        let mut looked = Looked::default();
         let mut rest = keys;
         while !rest.is_empty() && !self.is_over() {
             let page = &rest[..rest.len().min(KEYS_MAX)];
@@ -92,9 +104,12 @@ impl Run {
             let count = look.held.len();
             for (key, held) in page.iter().zip(look.held) {
                 let parts = compare::parts(&held, &look.vectors);
-                if !parts.is_empty() {
+                if parts.is_empty() {
+                    let differs = held.windows(2).any(|two| two[0].digest != two[1].digest);
+                    looked.in_flight += u64::from(differs);
+                } else {
                     let parts = parts.into_iter().map(|part| self.placed(part, &look.nodes));
-                    suspects.push(Suspect {
+                    looked.suspects.push(Suspect {
                         key: key.clone(),
                         parts: parts.collect(),
                         held,
@@ -104,7 +119,7 @@ impl Run {
             }
             rest = &rest[count..];
         }
-        suspects
+        looked
     }
 
     /// The states of a part in the order of the report.

@@ -69,6 +69,9 @@ pub struct Report {
     pub undecided: u64,
     /// The first of them.
     pub undecided_keys: Vec<Bytes>,
+    /// Keys at which nodes held different things only because some waited for writes of
+    /// others: on their way when they were looked at, and no fault.
+    pub in_flight: u64,
     /// Keys that were mended.
     pub mended: u64,
     /// How long it took.
