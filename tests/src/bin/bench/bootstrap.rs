@@ -4,8 +4,9 @@
 //! The documents are written in batches while the second node is down. Then writers that
 //! each wait for their answer show how many writes a second the node takes by itself, the
 //! second node is started, and the writers go on until it is ready, which it is when it has
-//! all that there is. A round counts only if documents looked up at random are on the new
-//! node, each with its value.
+//! all that there is. Source and writers have one half of the processors, the new node has
+//! the other. A round counts only if documents looked up at random are on the new node, each
+//! with its value.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::agents::Agents;
 use crate::arguments::Arguments;
+use crate::processors::Halves;
 use crate::progress;
 use crate::table::{Column, Figures, OURS, Summary, Table, Unit};
 use crate::workspace::Workspace;
@@ -90,8 +92,11 @@ pub(crate) async fn run(arguments: &Arguments, workspace: &Workspace) -> anyhow:
     let mut figures = Figures::new(OURS, Agents::version()?);
     for round in 1..=rounds {
         progress(format!("bootstrap: round {round} of {rounds}: {OURS}"));
+        let halves = Halves::confine()?;
         let cluster = Agents::start(workspace, &format!("agents-{round}"), 2).await?;
-        let round = measure(cluster, documents).await.context(OURS)?;
+        let round = measure(cluster, documents, halves.as_ref())
+            .await
+            .context(OURS)?;
         figures.add_round(COLUMNS, &round);
     }
     Ok(Table {
@@ -108,14 +113,19 @@ pub(crate) async fn run(arguments: &Arguments, workspace: &Workspace) -> anyhow:
             "Documents a second from the first answer of the new node's API until it is ready."
                 .to_owned(),
             "Meanwhile: writes a second beside the bootstrap, in hundredths of those before. \
-             The two nodes and the writers share the processors of this machine."
+             Source and writers share one half of this machine's processors, the new node has \
+             the other; its disk they share."
                 .to_owned(),
         ],
     })
 }
 
 /// One round on a new cluster; one number for each column.
-async fn measure(mut cluster: Agents, documents: u64) -> anyhow::Result<Vec<f64>> {
+async fn measure(
+    mut cluster: Agents,
+    documents: u64,
+    halves: Option<&Halves>,
+) -> anyhow::Result<Vec<f64>> {
     let new = cluster.data_directory(1)?;
     cluster.stop(1).await?;
     std::fs::remove_dir_all(&new).with_context(|| format!("cannot empty {}", new.display()))?;
@@ -128,7 +138,10 @@ async fn measure(mut cluster: Agents, documents: u64) -> anyhow::Result<Vec<f64>
     tokio::time::sleep(Duration::from_secs(1)).await;
     let alone = writers.rate_over(ALONE).await;
     let source_before = cluster.resident(0)?;
-    cluster.start_again(1)?;
+    match halves {
+        Some(halves) => halves.in_second(|| cluster.start_again(1))??,
+        None => cluster.start_again(1)?,
+    }
     let url = format!("http://{}", cluster.api(1)?);
     let client = Client::default();
     let answers = || async { client.get(&format!("{url}/healthz")).await };

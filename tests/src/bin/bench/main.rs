@@ -21,6 +21,7 @@ mod exchange;
 mod lines;
 mod load;
 mod peers;
+mod processors;
 mod proxy;
 mod replication;
 mod service;
