@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use basic_sync::model::Key;
 use basic_sync::model::document::{Action, Document};
+use basic_sync::model::{Key, VersionVector};
 use basic_sync::protocol::{AckTarget, Trust};
 use basic_sync::storage::{MemoryStorage, exported, read, settlement, state, unindexed};
 
@@ -407,6 +407,47 @@ fn who_is_given_up_in_the_middle_of_a_snapshot_begins_it_anew() {
     world.check_end();
 }
 
+/// One served the beginning of a snapshot and another, which has nothing in common with it,
+/// the rest: nothing can be claimed of that, also not after a crash.
+#[test]
+fn what_two_servers_of_a_snapshot_have_not_in_common_is_not_claimed() {
+    let mut options = short(3);
+    options.snapshot_from = 50;
+    options.chunk_changes = 5;
+    let mut world = World::new(14, options);
+    world.run_until(seconds(1));
+    world.crash(2);
+    world.replace_disk(2, MemoryStorage::default());
+    world.isolate(&[1]);
+    for number in 0..200 {
+        put(&mut world, number % 2, number, "from the beginning");
+    }
+    world.run_until(seconds(3));
+    world.start(2);
+    let mut moment = seconds(3);
+    let mut run_until = |world: &mut World, is: &dyn Fn(&World) -> bool| {
+        while !is(world) {
+            moment += Duration::from_millis(1);
+            world.run_until(moment);
+            assert!(moment < seconds(60), "it comes to that");
+        }
+    };
+    run_until(&mut world, &half_filled);
+    world.heal();
+    world.isolate(&[0]);
+    let claims_nothing = |world: &World| {
+        let fill = read(world.disk(2), settlement).unwrap().fill.unwrap();
+        fill.done.unwrap().claim == VersionVector::default()
+    };
+    run_until(&mut world, &claims_nothing);
+    world.crash(2);
+    world.start(2);
+    run_until(&mut world, &|world| !world.status(2).filling);
+    world.heal();
+    world.settle();
+    world.check_end();
+}
+
 /// What a snapshot brings is indexed when all of it has come. Meanwhile documents of it are
 /// written and deleted, and the process ends and begins again.
 #[test]
@@ -452,7 +493,7 @@ fn what_a_snapshot_brings_is_indexed_while_writes_go_on_and_after_a_crash() {
 /// Some of the snapshot of replica 2 has come, and some has not.
 fn half_filled(world: &World) -> bool {
     let settlement = read(world.disk(2), settlement).unwrap();
-    settlement.fill.is_some_and(|fill| fill.after.is_some())
+    settlement.fill.is_some_and(|fill| fill.done.is_some())
 }
 
 #[test]

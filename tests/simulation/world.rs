@@ -17,7 +17,8 @@ use basic_sync::protocol::{
     Replica, RequestId, Status, WriteReceipt, WriteRefused, WriteRequest, commit,
 };
 use basic_sync::storage::{
-    self, Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
+    self, Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, settlement,
+    state,
 };
 use basic_sync::verify::indexes::{self, Place};
 use rand::rngs::StdRng;
@@ -28,6 +29,8 @@ use crate::history::{Clock, History};
 use crate::options::Options;
 
 /// Wall-clock time at which every run begins, in milliseconds since 1970.
+/// How long replicas may take to come level, in all.
+const SETTLE_MAX: Duration = Duration::from_secs(300);
 const BEGIN_MS: u64 = 1_700_000_000_000;
 
 /// Of the commits of a disk that does not sync, those that get to it before a crash.
@@ -212,15 +215,33 @@ impl World {
         }
     }
 
-    /// Lets replicas talk for as long as convergence may take.
+    /// Lets replicas talk until all have what any has, for as long as that may take.
     pub(crate) fn settle(&mut self) {
+        let latest = self.now + SETTLE_MAX;
         self.run_until(self.now + Duration::from_secs(10));
+        // On slow links and by small chunks it takes longer.
+        while self.now < latest && !self.are_level() {
+            self.run_until(self.now + Duration::from_secs(2));
+        }
         // The burial of an expired document is a write as any other.
         let mut buried = None;
         while buried != Some(self.counters().buried) {
             buried = Some(self.counters().buried);
             self.run_until(self.now + Duration::from_secs(2));
         }
+    }
+
+    /// Whether every replica says that it has what any has.
+    fn are_level(&self) -> bool {
+        let vectors = self.nodes.iter().map(|node| {
+            let settlement = read(&node.disk, settlement).expect("memory does not fail");
+            let ends = settlement.fill.is_none() && settlement.unindexed.is_none();
+            ends.then(|| read(&node.disk, state::vector).expect("memory does not fail"))
+        });
+        let vectors: Vec<_> = vectors.collect();
+        vectors
+            .iter()
+            .all(|one| one.is_some() && *one == vectors[0])
     }
 
     /// Checks that the replicas have converged to what clients were promised.

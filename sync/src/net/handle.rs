@@ -394,7 +394,7 @@ impl Handle {
     /// [`ReadError`].
     pub fn filled_to(&self) -> Result<Option<Key>, ReadError> {
         let settlement = storage::read(&*self.storage, storage::settlement)?;
-        Ok(settlement.fill.and_then(|fill| fill.after))
+        Ok(settlement.fill.and_then(|fill| fill.after().cloned()))
     }
 
     /// Gives up the replicas of a node that an operator has removed: nothing is taken from

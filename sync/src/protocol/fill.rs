@@ -34,7 +34,9 @@ use super::{Message, Now, Output, Replica};
 use crate::model::document::{Document, Write};
 use crate::model::{Delta, Dot, Key, PeerId, Timestamp, VersionVector};
 use crate::storage::records::EntryRecord;
-use crate::storage::{self, Fill, Placing, Reader, RosterLine, StoreError, Writer, entries_after};
+use crate::storage::{
+    self, Fill, FillDone, Placing, Reader, RosterLine, StoreError, Writer, entries_after,
+};
 
 /// Entries of its own that a replica looks at in one transaction, beside what has come.
 const STEP: usize = 1024;
@@ -246,10 +248,10 @@ impl Replica {
         let (Some(pull), Some(fill)) = (pull, &self.settled.fill) else {
             return Ok(());
         };
-        let last = pull.parts.back().map(|part| &part.upto);
-        let from = last.unwrap_or(&fill.after);
+        let last = pull.parts.back().map(|part| part.upto.as_ref());
+        let from = last.unwrap_or(fill.after());
         // A range that is left out would be claimed, and never come.
-        let follows = pull.next_index == chunk.index && *from == chunk.after;
+        let follows = pull.next_index == chunk.index && from == chunk.after.as_ref();
         // Nobody who has this clock could write anything after such a floor.
         let can_write = chunk.floor.millis() <= now.wall_ms.saturating_add(FLOOR_AHEAD_MS);
         let ended = pull.last.is_some();
@@ -285,22 +287,24 @@ impl Replica {
         let (peer, session) = (pull.peer.clone(), pull.session);
         self.changed = true;
         self.settled.dirty = true;
-        if let Some(bound) = self.take_range(now, &mut part, fill.needed, writer)? {
+        let bound = self.take_range(now, &mut part, fill.needed, writer)?;
+        let claim = match fill.done.take() {
+            Some(done) => done.claim.intersection(&part.claim),
+            None => part.claim.clone(),
+        };
+        if let Some(bound) = bound {
             part.after = Some(bound.clone());
-            fill.after = Some(bound);
+            // Already: what comes after the bound may come from somebody else.
+            fill.done = Some(FillDone { upto: bound, claim });
             self.settled.fill = Some(fill);
             if let Some(pull) = &mut self.pulling {
                 pull.parts.push_front(part);
             }
             return Ok(());
         }
-        let claim = match fill.claim.take() {
-            Some(claim) => claim.intersection(&part.claim),
-            None => part.claim,
-        };
         if part.end.is_none() {
-            fill.after = part.upto;
-            fill.claim = Some(claim);
+            let done = part.upto.map(|upto| FillDone { upto, claim });
+            fill.done = done;
             self.settled.fill = Some(fill);
             self.messages
                 .push(Output::Send(peer, Message::PullMore { session }));

@@ -39,7 +39,7 @@ impl Replica {
         let request = match self.settled.fill.clone() {
             Some(fill) if snapshot => Message::SnapshotRequest {
                 session,
-                after: fill.after,
+                after: fill.after().cloned(),
                 line: self.own_line(),
             },
             _ => Message::PullRequest {

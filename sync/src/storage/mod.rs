@@ -48,7 +48,7 @@ pub use self::memory::MemoryStorage;
 pub use self::redb::RedbStorage;
 pub use self::replace::{Placing, entries_after, replace, rows_after};
 pub use self::settlement::{
-    Fill, RosterLine, Settlement, Unindexed, set_settlement, settlement, unindexed,
+    Fill, FillDone, RosterLine, Settlement, Unindexed, set_settlement, settlement, unindexed,
 };
 
 /// The tables of a store.

@@ -38,10 +38,25 @@ pub struct RosterLine {
 pub struct Fill {
     /// Whether others must not take anything from this replica until it is done.
     pub needed: bool,
-    /// Up to which key it is done.
-    pub after: Option<Key>,
-    /// What can be claimed of it when it is done.
-    pub claim: Option<VersionVector>,
+    /// How far it has come, once any of it is taken over.
+    pub done: Option<FillDone>,
+}
+
+/// What is taken over of a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FillDone {
+    /// Up to which key.
+    pub upto: Key,
+    /// What all can claim who served any of it. That may be nothing, and is then not the
+    /// same as if nobody had served any.
+    pub claim: VersionVector,
+}
+
+impl Fill {
+    /// The key after which it goes on.
+    pub fn after(&self) -> Option<&Key> {
+        self.done.as_ref().map(|done| &done.upto)
+    }
 }
 
 /// What a snapshot has brought and is not in the dot index yet.
@@ -151,10 +166,10 @@ pub fn set_settlement(writer: &mut dyn Writer, all: &Settlement) -> Result<(), S
         return writer.remove(Table::Meta, FILL);
     };
     let mut bytes = vec![u8::from(fill.needed)];
-    let after = fill.after.as_ref().map(records::encode_key);
+    let after = fill.after().map(records::encode_key);
     put_short(&mut bytes, &after.unwrap_or_default());
-    if let Some(claim) = &fill.claim {
-        put_vector(&mut bytes, claim);
+    if let Some(done) = &fill.done {
+        put_vector(&mut bytes, &done.claim);
     }
     writer.insert(Table::Meta, FILL, &bytes)
 }
@@ -164,19 +179,14 @@ fn decode_fill(bytes: &[u8]) -> Result<Fill, StoreError> {
     let needed = cursor.array()? == [1];
     let length = usize::from(cursor.u16()?);
     let key = cursor.take(length)?;
-    let after = match key {
+    let done = match key {
         [] => None,
-        key => Some(records::decode_key(key)?),
+        key => Some(FillDone {
+            upto: records::decode_key(key)?,
+            claim: decode_vector(&mut cursor)?,
+        }),
     };
-    let claim = match cursor.is_at_end() {
-        true => None,
-        false => Some(decode_vector(&mut cursor)?),
-    };
-    Ok(Fill {
-        needed,
-        after,
-        claim,
-    })
+    Ok(Fill { needed, done })
 }
 
 /// Names and keys are shorter than that.
@@ -238,8 +248,10 @@ mod tests {
             floor: Timestamp(9),
             fill: Some(Fill {
                 needed: true,
-                after: Some(key()),
-                claim: Some(horizon.clone()),
+                done: Some(FillDone {
+                    upto: key(),
+                    claim: horizon.clone(),
+                }),
             }),
             horizon,
             unindexed: Some(Unindexed { after: Some(key()) }),
@@ -264,7 +276,18 @@ mod tests {
             unindexed: Some(Unindexed::default()),
             ..settled()
         };
-        for all in [settled(), empty_fill, without_fill] {
+        // Some of it was taken over, and nothing can be claimed of it.
+        let claims_nothing = Settlement {
+            fill: Some(Fill {
+                needed: false,
+                done: Some(FillDone {
+                    upto: key(),
+                    claim: VersionVector::default(),
+                }),
+            }),
+            ..settled()
+        };
+        for all in [settled(), empty_fill, claims_nothing, without_fill] {
             let set = storage.write(&mut |writer| {
                 set_settlement(writer, &all)?;
                 Ok(Finish::Commit)

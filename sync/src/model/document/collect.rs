@@ -15,7 +15,10 @@
 //! document is first [buried](Document::burial), by a write like any other.
 //!
 //! The parts of the greatest version stay unless all goes: a document's version never
-//! goes back. A removed field stays too, since it hides a field of the root.
+//! goes back. Its resets may go beside another part of it: by its amount and not by its
+//! version one reset takes the place of another, so that where a greater one was still
+//! remembered when it came it is not there. A removed field stays too, since it hides a
+//! field of the root.
 
 use super::tally::Tally;
 use super::{Document, Part, PartWrite};
@@ -54,11 +57,18 @@ impl Document {
         let hides = |version: &Version| horizon.is_some_and(|horizon| horizon.hides(version));
         let hides_something = self.speaking(None).any(|(version, _)| hides(version));
         let may_go = |version: &Version| *version != greatest && is_settled(version);
+        let is_reset = |write: &PartWrite| matches!(write.part, Part::Reset(_));
+        let rests_on_another = self
+            .writes
+            .iter()
+            .filter(|write| write.version == greatest)
+            .any(|write| !write.parts.iter().all(is_reset));
         let mut counting = self.tallies();
         counting.retain(|tally| !may_go(&tally.version) || !tally.is_reset());
         let find = |origin| counting.iter().find(|tally| tally.origin == origin);
         let goes = |version: &Version, write: &PartWrite| {
-            may_go(version)
+            let beside_another = rests_on_another && is_reset(write) && is_settled(version);
+            (may_go(version) || beside_another)
                 && match (&write.part, &write.value) {
                     (Part::Tally(origin), _) => find(*origin).is_none(),
                     // Of a tally that stays, what was taken off must be known.

@@ -160,3 +160,29 @@ fn an_expired_counter_is_buried_and_then_gone() {
     collect(&mut document, clock, &settled);
     assert!(document.is_empty());
 }
+
+/// Node 2 was away while the others let go of a deletion, and deletes what it still has.
+#[test]
+fn a_late_deletion_leaves_the_same_whether_an_earlier_one_is_still_remembered() {
+    let mut world = World::new();
+    let count = |world: &mut World, node| world.patch(node, Merge::Counter, r#"{"add":1}"#);
+    count(&mut world, 0);
+    world.send(0, 1);
+    world.send(0, 2);
+    count(&mut world, 0);
+    world.send(0, 1);
+    world.delete(1, Merge::Counter);
+    world.send(1, 0);
+    let away = world.nodes[2].doc.clone();
+    let (upto, settled) = settle_all(&mut world);
+    world.nodes[2].doc = away;
+    count(&mut world, 1);
+    world.send(1, 0);
+    collect(&mut world.nodes[0].doc, upto, &settled);
+    world.delete(2, Merge::Counter);
+    world.send(2, 0);
+    world.send(2, 1);
+    let ends = [0, 1].map(|node: usize| at_the_end(&world.nodes[node].doc));
+    assert_eq!(ends[0], ends[1]);
+    assert_eq!(world.read(0), "1");
+}
