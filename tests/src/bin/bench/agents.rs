@@ -1,5 +1,7 @@
 //! Our own contestant: agents, each beside a backend that costs next to nothing.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +58,16 @@ impl Agents {
         name: &str,
         nodes: u16,
     ) -> anyhow::Result<Agents> {
+        Agents::start_with(workspace, name, nodes, "").await
+    }
+
+    /// The same, with these lines at the end of every agent's settings.
+    pub(crate) async fn start_with(
+        workspace: &Workspace,
+        name: &str,
+        nodes: u16,
+        settings: &str,
+    ) -> anyhow::Result<Agents> {
         let binaries = Binaries::locate()?;
         let layout = workspace.layout(name, nodes)?;
         layout
@@ -63,6 +75,8 @@ impl Agents {
             .context("cannot write the agents' configuration")?;
         let mut backends = Vec::new();
         for node in layout.iter() {
+            let mut file = File::options().append(true).open(node.config_file())?;
+            file.write_all(settings.as_bytes())?;
             backends.push(Backend::start(node.app(), BODY_BYTES).await?);
         }
         let began = Instant::now();

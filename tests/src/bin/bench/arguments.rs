@@ -48,6 +48,8 @@ pub(crate) enum Bench {
     Replication,
     /// A new node with an empty disk beside one with a million documents
     Bootstrap,
+    /// Disk and memory of a document and of a deletion
+    Storage,
     /// A killed node, a leaving one, a cold start and idleness, beside serf
     Detection,
     /// Requests through the proxy, beside nginx and HAProxy
@@ -76,11 +78,13 @@ impl Arguments {
         all.filter(|bench| self.benches.is_empty() || self.benches.contains(bench))
     }
 
-    /// The sizes of the clusters that a bench measures. The proxy and bootstrap benches have
-    /// one: their work does not depend on it.
+    /// The sizes of the clusters that a bench measures. The proxy, bootstrap and storage benches
+    /// have one: their work does not depend on it.
     pub(crate) fn sizes(&self, bench: Bench) -> &[u16] {
         match bench {
-            Bench::Proxy | Bench::Bootstrap => self.nodes.get(..1).unwrap_or_default(),
+            Bench::Proxy | Bench::Bootstrap | Bench::Storage => {
+                self.nodes.get(..1).unwrap_or_default()
+            }
             Bench::Replication | Bench::Detection => &self.nodes,
         }
     }
@@ -117,6 +121,7 @@ impl Bench {
         match self {
             Bench::Replication => "replication",
             Bench::Bootstrap => "bootstrap",
+            Bench::Storage => "storage",
             Bench::Detection => "detection",
             Bench::Proxy => "proxy",
         }

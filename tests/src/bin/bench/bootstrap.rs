@@ -8,7 +8,6 @@
 //! the other. A round counts only if documents looked up at random are on the new node, each
 //! with its value.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::agents::Agents;
 use crate::arguments::Arguments;
+use crate::documents::{Documents, MEBIBYTE, bytes_in};
 use crate::processors::Halves;
 use crate::progress;
 use crate::table::{Column, Figures, OURS, Summary, Table, Unit};
@@ -29,9 +29,6 @@ use crate::workspace::Workspace;
 const DOCUMENTS: u64 = 1_000_000;
 const DOCUMENTS_QUICK: u64 = 200_000;
 const VALUE_BYTES: usize = 512;
-/// Documents in a batch, and batches under way at once, while they are written.
-const BATCH: u64 = 250;
-const LOADERS: u64 = 4;
 /// Writers beside the bootstrap.
 const WRITERS: u64 = 4;
 /// How long they write before it.
@@ -40,8 +37,10 @@ const ALONE: Duration = Duration::from_secs(5);
 const LOOKED_UP: u64 = 1000;
 const READY_MAX: Duration = Duration::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-const COLLECTION: &str = "bootstrap";
-const MEBIBYTE: f64 = 1024.0 * 1024.0;
+const DATA: Documents = Documents {
+    collection: "bootstrap",
+    value_bytes: VALUE_BYTES,
+};
 
 const COLUMNS: &[Column] = &[
     Column {
@@ -131,7 +130,7 @@ async fn measure(
     std::fs::remove_dir_all(&new).with_context(|| format!("cannot empty {}", new.display()))?;
     let api = format!("http://{}", cluster.api(0)?);
     progress(format!("bootstrap: writing {documents} documents"));
-    load(&api, documents).await?;
+    DATA.put(&api, 0..documents).await?;
     let disk = bytes_in(&cluster.data_directory(0)?)? as f64 / documents as f64;
 
     let writers = Writers::start(&api);
@@ -164,10 +163,10 @@ async fn measure(
     writers.stop().await?;
     let step = usize::try_from(documents / LOOKED_UP)?.max(1);
     for number in (0..documents).step_by(step) {
-        let url = format!("{url}/v1/data/{COLLECTION}/{}", key(number));
+        let url = format!("{url}{}", DATA.path(number));
         let answer = client.get(&url).await?;
         anyhow::ensure!(
-            answer.status == 200 && answer.text().contains(&value(number)),
+            answer.status == 200 && answer.text().contains(&DATA.value(number)),
             "document {number} is not on the new node: {} {}",
             answer.status,
             answer.text()
@@ -181,45 +180,6 @@ async fn measure(
         target as f64 / MEBIBYTE,
         disk,
     ])
-}
-
-/// Writes documents 0 to `documents`, in batches.
-async fn load(api: &str, documents: u64) -> anyhow::Result<()> {
-    let url = format!("{api}/v1/data:batch");
-    let next = Arc::new(AtomicU64::new(0));
-    let mut loaders = JoinSet::new();
-    for _ in 0..LOADERS {
-        let (url, next) = (url.clone(), next.clone());
-        loaders.spawn(async move {
-            let client = Client::default();
-            loop {
-                let first = next.fetch_add(BATCH, Ordering::Relaxed);
-                if first >= documents {
-                    return anyhow::Ok(());
-                }
-                let operations = (first..documents.min(first + BATCH)).map(|number| {
-                    format!(
-                        r#"{{"op":"put","collection":"{COLLECTION}","key":"{}","value":{}}}"#,
-                        key(number),
-                        value(number)
-                    )
-                });
-                let operations: Vec<String> = operations.collect();
-                let body = format!(r#"{{"operations":[{}]}}"#, operations.join(","));
-                let answer = client.call(Method::POST, &url, body.into()).await?;
-                anyhow::ensure!(
-                    answer.status.is_success(),
-                    "a batch was answered {}: {}",
-                    answer.status,
-                    answer.text()
-                );
-            }
-        });
-    }
-    while let Some(loader) = loaders.join_next().await {
-        loader.context("a loader panicked")??;
-    }
-    Ok(())
 }
 
 /// Writers that each write one document after the other, until they are stopped.
@@ -244,7 +204,9 @@ impl Writers {
                         break;
                     }
                     let url = format!("{api}/v1/data/writers/{writer}-{}", number % 10_000);
-                    let answer = client.call(Method::PUT, &url, value(number).into()).await?;
+                    let answer = client
+                        .call(Method::PUT, &url, DATA.value(number).into())
+                        .await?;
                     anyhow::ensure!(
                         answer.status.is_success(),
                         "a write was answered {}: {}",
@@ -280,45 +242,5 @@ impl Writers {
             writer.context("a writer panicked")??;
         }
         Ok(())
-    }
-}
-
-/// Bytes on disk of all files in a directory.
-fn bytes_in(directory: &Path) -> anyhow::Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        bytes += match entry.file_type()?.is_dir() {
-            true => bytes_in(&entry.path())?,
-            false => entry.metadata()?.blocks() * 512,
-        };
-    }
-    Ok(bytes)
-}
-
-fn key(number: u64) -> String {
-    // Not in the order in which they are written.
-    format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-}
-
-/// A JSON document of [`VALUE_BYTES`] bytes.
-fn value(number: u64) -> String {
-    const FRAME_BYTES: usize = r#"{"number":"00000000","text":""}"#.len();
-    let text = "y".repeat(VALUE_BYTES - FRAME_BYTES);
-    format!(r#"{{"number":"{number:08}","text":"{text}"}}"#)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_value_has_the_size_that_is_claimed_and_every_key_is_another() {
-        for number in [0, DOCUMENTS] {
-            assert_eq!(value(number).len(), VALUE_BYTES);
-        }
-        let keys: std::collections::BTreeSet<String> = (0..10_000).map(key).collect();
-        assert_eq!(keys.len(), 10_000);
     }
 }

@@ -17,6 +17,7 @@ mod arguments;
 mod backend;
 mod bootstrap;
 mod detection;
+mod documents;
 mod exchange;
 mod lines;
 mod load;
@@ -26,6 +27,7 @@ mod proxy;
 mod replication;
 mod service;
 mod sightings;
+mod storage;
 mod table;
 mod views;
 mod workspace;
@@ -98,6 +100,7 @@ async fn measure(
         Bench::Replication => replication::run(arguments, nodes, workspace).await,
         Bench::Detection => detection::run(arguments, nodes, workspace).await,
         Bench::Bootstrap => bootstrap::run(arguments, workspace).await,
+        Bench::Storage => storage::run(arguments, workspace).await,
         Bench::Proxy => proxy::run(arguments, workspace).await,
     }
 }
