@@ -219,8 +219,9 @@ impl World {
     pub(crate) fn settle(&mut self) {
         let latest = self.now + SETTLE_MAX;
         self.run_until(self.now + Duration::from_secs(10));
-        // On slow links and by small chunks it takes longer.
-        while self.now < latest && !self.are_level() {
+        // On slow links and by small chunks it takes longer. Who is harmed may never come
+        // level.
+        while self.harm.is_none() && self.now < latest && !self.are_level() {
             self.run_until(self.now + Duration::from_secs(2));
         }
         // The burial of an expired document is a write as any other.

@@ -37,7 +37,7 @@ fn whole(bytes: &[u8]) {
             assert!(end >= HEADER_BYTES);
         }
     }
-    segment::has_record_after(&[7; 32], bytes, 0);
+    segment::has_record_after(&[7; 32], bytes, 0, 0);
 }
 
 /// A record's body, which must read the same from the record that its changes make.

@@ -7,15 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::super::{OpenError, StoreError};
 use super::layers::Batch;
 use super::medium::{Medium, Segment};
-use super::segment::{self, HEADER_BYTES, Header};
+use super::segment::{self, BLOCK_BYTES, HEADER_BYTES, Header};
 use super::{Applied, lock};
 
-/// Records of so many bytes on average gain nothing from zeros: one sync for all of them is
-/// little beside writing them, and zeros would be written as often.
-const RECORD_BYTES_LARGE: u64 = 128 * 1024;
-
-/// Zeros that are written at once.
-const ZEROS_BYTES: usize = 256 * 1024;
+/// A segment that has become longer than this is not kept for another use.
+const RECYCLED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// A segment made ahead, with its number.
 type Spare = Option<(u64, Box<dyn Segment>)>;
@@ -27,8 +23,10 @@ pub(super) struct Log {
     /// So that a writer need not make it. Locked while it is being made, so that nobody
     /// else makes the same one; whoever has this lock never waits for the log's.
     spare: Arc<Mutex<Spare>>,
-    /// How far the next segment is filled with zeros ahead of time.
-    zeros: u64,
+    /// A segment that the base has all of, kept for another use.
+    retired: Option<u64>,
+    /// How long the segment before the current one has become.
+    length_before: u64,
     /// The oldest segment that is still there.
     oldest: u64,
     next_seq: u64,
@@ -42,7 +40,6 @@ struct Current {
     key: [u8; 32],
     /// Up to where it holds good records.
     length: u64,
-    records: u64,
     /// A sync has failed: what lies on the disk is not known, nothing more is put here.
     doomed: bool,
 }
@@ -65,11 +62,14 @@ impl Log {
         let mut seq = applied.map_or(0, |applied| applied.seq);
         let mut end = (oldest, 0);
         if applied.is_some() {
-            ids.retain(|id| *id >= oldest);
-            (seq, end) = replay(&*medium, &ids, oldest, seq, &mut changes)?;
+            let first = ids.partition_point(|id| *id < oldest);
+            (seq, end) = replay(&*medium, &ids[first..], oldest, seq, &mut changes)?;
         }
         // A new segment for each life: what follows the last good record is left alone.
         let id = end.0 + 1;
+        for old in ids.iter().filter(|old| **old < oldest) {
+            let _ = medium.remove(*old);
+        }
         let current = Current::begin(&*medium, id, None, end.1).map_err(|error| OpenError::Io {
             path: medium.name(id),
             source: error,
@@ -78,7 +78,8 @@ impl Log {
             medium: medium.into(),
             current,
             spare: Arc::default(),
-            zeros: 0,
+            retired: None,
+            length_before: end.1,
             oldest: if applied.is_some() { oldest } else { id },
             next_seq: seq + 1,
             record: Vec::new(),
@@ -89,12 +90,6 @@ impl Log {
     /// The segment that is written to.
     pub(super) fn id(&self) -> u64 {
         self.current.id
-    }
-
-    /// How long the segment that is written to has become.
-    #[cfg(test)]
-    pub(super) fn length(&self) -> u64 {
-        self.current.length
     }
 
     /// The last record.
@@ -121,7 +116,6 @@ impl Log {
             return Err(StoreError::Io(error));
         }
         current.length += self.record.len() as u64;
-        current.records += 1;
         self.next_seq += 1;
         self.record.shrink_to(1024 * 1024);
         Ok(())
@@ -131,62 +125,54 @@ impl Log {
     /// has what they say.
     pub(super) fn turn_over(&mut self) -> Result<(), StoreError> {
         let id = self.current.id + 1;
-        let Current {
-            length, records, ..
-        } = self.current;
+        let length = self.current.length;
         let spare = lock(&self.spare).take().filter(|(spare, _)| *spare == id);
         let made = spare.map(|(_, segment)| segment);
-        self.zeros = match length / records.max(1) < RECORD_BYTES_LARGE {
-            true => length,
-            false => 0,
-        };
         self.current = Current::begin(&*self.medium, id, made, length).map_err(store_error)?;
+        self.length_before = length;
         Ok(())
     }
 
     /// Makes the next segment ahead of time, while others write. Nothing depends on it.
     ///
-    /// It is filled with zeros as far as the last one was written, if that was little by
-    /// little: to make durable what is written over other bytes, the file system need not
-    /// also note that these bytes count now.
-    pub(super) fn prepare(log: MutexGuard<'_, Self>) {
+    /// Where there is one that is no longer needed, it is that one, with what it holds: to
+    /// make durable what is written over other bytes, the file system need not also find
+    /// room for them and note that they count now (as PostgreSQL uses its log again).
+    pub(super) fn prepare(mut log: MutexGuard<'_, Self>) {
         let (medium, spare) = (log.medium.clone(), log.spare.clone());
-        let (id, length) = (log.current.id + 1, log.zeros);
+        let (id, retired) = (log.current.id + 1, log.retired.take());
         // Taken before the log is let go: else a writer might make and use this one.
         let mut spare = lock(&spare);
         drop(log);
         if spare.is_none() {
-            let made = medium.create(id).and_then(|made| fill(made, length));
+            let again = retired.and_then(|old| medium.recycle(old, id).ok());
+            let made = again.map_or_else(|| medium.create(id), Ok);
             if made.is_err() {
                 // Where there is no room for it, it must not take what is left.
                 let _ = medium.remove(id);
             }
             *spare = made.ok().map(|segment| (id, segment));
         }
+        // It has another name now, or cannot be used.
+        if let Some(old) = retired {
+            let _ = medium.remove(old);
+        }
     }
 
-    /// Removes the segments before `oldest`; the base has all that they say. What cannot
-    /// be removed now is removed at the next opening.
+    /// Removes the segments before `oldest`, but one for another use; the base has all that
+    /// they say. What cannot be removed now is removed at the next opening.
     pub(super) fn forget_before(&mut self, oldest: u64) {
         for id in self.oldest..oldest {
-            let _ = self.medium.remove(id);
+            let kept = match self.length_before < RECYCLED_BYTES_MAX {
+                true => self.retired.replace(id),
+                false => Some(id),
+            };
+            if let Some(id) = kept {
+                let _ = self.medium.remove(id);
+            }
         }
         self.oldest = self.oldest.max(oldest);
     }
-}
-
-/// Writes so many zeros to an empty segment.
-fn fill(mut segment: Box<dyn Segment>, length: u64) -> io::Result<Box<dyn Segment>> {
-    let zeros = vec![0; ZEROS_BYTES];
-    let mut at = 0;
-    while at < length {
-        let left = usize::try_from(length - at).unwrap_or(ZEROS_BYTES);
-        segment.write_at(&zeros[..left.min(ZEROS_BYTES)], at)?;
-        // The journal itself is on the same disk, and its syncs are waited for.
-        segment.sync()?;
-        at += ZEROS_BYTES as u64;
-    }
-    Ok(segment)
 }
 
 impl Current {
@@ -214,7 +200,6 @@ impl Current {
             segment,
             key,
             length: HEADER_BYTES as u64,
-            records: 0,
             doomed: false,
         })
     }
@@ -254,7 +239,8 @@ fn replay(
         let Some(header) = Header::decode(&bytes) else {
             // Made ahead of time, or not yet begun when the process ended: no record was
             // ever written to it.
-            let begun = bytes.iter().skip(HEADER_BYTES).any(|byte| *byte != 0);
+            let block = bytes.iter().take(BLOCK_BYTES).skip(HEADER_BYTES);
+            let begun = block.copied().any(|byte| byte != 0);
             if at + 1 == ids.len() && at > 0 && !begun {
                 break;
             }
@@ -290,7 +276,7 @@ fn replay_segment(
     let mut expected = None;
     while good.is_none_or(|good| at < good) {
         let Some(record) = segment::record_at(&header.key, bytes, at) else {
-            if good.is_some() || segment::has_record_after(&header.key, bytes, at + 1) {
+            if good.is_some() || segment::has_record_after(&header.key, bytes, at + 1, *seq) {
                 return Err("a record of the journal is damaged");
             }
             break;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
+use super::segment::BLOCK_BYTES;
+
 /// Room that is reserved ahead of what is written, so that a sync need not also write
 /// how long the file has become.
 const RESERVED_BYTES: u64 = 4 * 1024 * 1024;
@@ -19,6 +21,11 @@ pub(super) trait Medium: Send + Sync {
     /// Makes an empty segment, in the place of one that is there. Its name is durable
     /// when this returns.
     fn create(&self, id: u64) -> io::Result<Box<dyn Segment>>;
+
+    /// Makes a segment of one that is no longer needed: its first
+    /// [`BLOCK_BYTES`](super::segment::BLOCK_BYTES) are zeros, the others what they were. All
+    /// of that is durable when this returns. After an error the old one must not be read.
+    fn recycle(&self, old: u64, id: u64) -> io::Result<Box<dyn Segment>>;
 
     /// The whole of a segment.
     fn read(&self, id: u64) -> io::Result<Vec<u8>>;
@@ -82,6 +89,17 @@ impl Medium for Directory {
         segment.file.sync_all()?;
         File::open(&self.path)?.sync_all()?;
         Ok(Box::new(segment))
+    }
+
+    fn recycle(&self, old: u64, id: u64) -> io::Result<Box<dyn Segment>> {
+        let file = OpenOptions::new().write(true).open(self.name(old))?;
+        let reserved = file.metadata()?.len();
+        file.write_all_at(&[0; BLOCK_BYTES], 0)?;
+        file.sync_all()?;
+        // Before it is known by its new name: else what it says could be taken for new.
+        fs::rename(self.name(old), self.name(id))?;
+        File::open(&self.path)?.sync_all()?;
+        Ok(Box::new(SegmentFile { file, reserved }))
     }
 
     fn read(&self, id: u64) -> io::Result<Vec<u8>> {

@@ -21,12 +21,14 @@
 //! | n | body: for each change the table u8, 0 (removed) or 1 (set) u8, length of the key u16, length of the value u32, key, value |
 //!
 //! The key makes sure that nobody who writes documents can write what looks like a
-//! record, and that what an earlier use left on the disk does not.
+//! record, and that what an earlier use left in the segment does not.
 
 use super::super::{StoreError, Table};
 use super::layers::Batch;
 
 pub(super) const HEADER_BYTES: usize = 80;
+/// In a segment that was not begun yet all of these are zeros, whatever follows them.
+pub(super) const BLOCK_BYTES: usize = 4096;
 const RECORD_HEADER_BYTES: usize = 32;
 const ALIGNMENT: usize = 16;
 const MAGIC: &[u8; 8] = b"BASICJNL";
@@ -146,10 +148,21 @@ pub(super) fn record_at<'s>(key: &[u8; 32], segment: &'s [u8], at: usize) -> Opt
     })
 }
 
-/// Whether a sound record begins anywhere from `at` on.
-pub(super) fn has_record_after(key: &[u8; 32], segment: &[u8], at: usize) -> bool {
-    let mut places = (at.next_multiple_of(ALIGNMENT)..segment.len()).step_by(ALIGNMENT);
-    places.any(|place| record_at(key, segment, place).is_some())
+/// Whether a sound record that comes after that with number `seq` begins anywhere from `at` on.
+pub(super) fn has_record_after(key: &[u8; 32], segment: &[u8], at: usize, seq: u64) -> bool {
+    let places = (at.next_multiple_of(ALIGNMENT)..segment.len()).step_by(ALIGNMENT);
+    // So many records have room. Others need not be hashed: what looks like the beginning of
+    // a large one can be there as often as somebody liked to write it.
+    let most = (segment.len() / RECORD_HEADER_BYTES) as u64;
+    let follows = |place: &usize| {
+        let number = segment.get(place + 8..place + 16);
+        number
+            .and_then(|bytes| bytes.first_chunk())
+            .is_some_and(|bytes| (seq + 1..=seq + most).contains(&u64::from_be_bytes(*bytes)))
+    };
+    places
+        .filter(follows)
+        .any(|place| record_at(key, segment, place).is_some())
 }
 
 /// Takes the changes of a record's body into a batch; `None` if they make no sense.
