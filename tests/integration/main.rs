@@ -23,6 +23,7 @@ mod lag;
 mod leaving;
 mod local_cluster;
 mod operations;
+mod overlay;
 mod proxying;
 mod recovery;
 mod refusals;

@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Nodes of one cluster at most.
-pub const NODES_MAX: u16 = 50;
+pub const NODES_MAX: u16 = 100;
 /// Ports that one node may use.
 const PORTS_PER_NODE: u16 = 10;
 
