@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use basic_sync::model::document::{Action, Document};
 use basic_sync::model::{Key, VersionVector};
-use basic_sync::protocol::{AckTarget, Trust};
+use basic_sync::protocol::{AckTarget, Mesh, Trust};
 use basic_sync::storage::{MemoryStorage, exported, read, settlement, state, unindexed};
 
 use crate::options::Options;
@@ -365,6 +365,74 @@ fn of_two_that_have_given_each_other_up_one_gives_in() {
         assert_eq!(seen(&world, replica, 1), shown("before"));
         assert_eq!(seen(&world, replica, 2), shown("here"));
         assert_eq!(seen(&world, replica, 3), shown("there"));
+    }
+    world.check_end();
+}
+
+/// Beyond a full mesh too, what was lost of how replicas stand is told again.
+#[test]
+fn on_an_overlay_who_was_given_up_hears_of_it_although_word_of_it_was_lost() {
+    let mut options = short(5);
+    options.mesh = Mesh {
+        peers_max: 2,
+        rings_max: 2,
+    };
+    let mut world = World::new(16, options);
+    world.run_until(seconds(2));
+    put(&mut world, 0, 1, "before");
+    world.run_until(seconds(4));
+    let before = world.status(4).origin.replica;
+    world.mute(0);
+    world.give_up(0, 4);
+    world.run_until(seconds(6));
+    world.heal();
+    world.settle();
+    assert_ne!(
+        world.status(4).origin.replica,
+        before,
+        "it goes on as another"
+    );
+    for replica in 0..5 {
+        assert_eq!(seen(&world, replica, 1), shown("before"));
+    }
+    world.check_end();
+}
+
+/// A new replica takes the others in, which have let go of nothing yet; until they hear of it
+/// they have, and cannot do the same.
+#[test]
+fn who_is_heard_late_joins_by_a_snapshot() {
+    let mut world = World::new(15, short(3));
+    world.run_until(seconds(1));
+    for number in 0..20 {
+        put(&mut world, number % 2, number, "from the beginning");
+    }
+    world.run_until(seconds(2));
+    world.crash(2);
+    world.give_up(0, 2);
+    world.give_up(1, 2);
+    world.lose_disk(2);
+    world.mute(2);
+    world.start(2);
+    world.run_until(seconds(3));
+    put(&mut world, 2, 30, "unheard");
+    for number in 0..10 {
+        delete(&mut world, 0, number);
+    }
+    world.run_until(seconds(300));
+    let born = world.status(2).origin.replica;
+    let known = |world: &World, replica: usize| {
+        let roster = read(world.disk(replica), settlement).unwrap().roster;
+        roster.iter().any(|line| line.replica == born)
+    };
+    assert!(!known(&world, 0) && !known(&world, 1));
+    assert_eq!(held(&world, 0, 1), None, "it is let go of");
+    world.heal();
+    world.settle();
+    assert!(known(&world, 0) && known(&world, 1));
+    for replica in 0..3 {
+        assert_eq!(seen(&world, replica, 1), None);
+        assert_eq!(seen(&world, replica, 11), shown("from the beginning"));
     }
     world.check_end();
 }

@@ -310,6 +310,13 @@ impl World {
         self.nodes[replica].disk = disk;
     }
 
+    /// A replica that is down loses its disk: with an empty one it is another.
+    pub(crate) fn lose_disk(&mut self, replica: usize) {
+        self.replace_disk(replica, MemoryStorage::default());
+        self.nodes[replica].disks += 1;
+        self.history.forget_watch(replica);
+    }
+
     /// A replica crashes, with whatever it had not yet committed or sent.
     pub(crate) fn crash(&mut self, replica: usize) {
         let node = &mut self.nodes[replica];
@@ -475,6 +482,11 @@ impl World {
                 self.cut[a][b] = island.contains(&a) != island.contains(&b);
             }
         }
+    }
+
+    /// Nobody hears anything from this replica any more; it hears all.
+    pub(crate) fn mute(&mut self, replica: usize) {
+        self.cut[replica].iter_mut().for_each(|cut| *cut = true);
     }
 
     /// Ends every cut.

@@ -27,6 +27,10 @@ use crate::storage::records::EntryRecord;
 use crate::storage::state::{self, Digest, FeedEnds, Header};
 use crate::storage::{self, Finish, Storage, StoreError, Writer, count_past, expiries};
 
+/// Beyond a full mesh, how a replica stands is repeated once in `standing_every` rounds for
+/// so many lines of its roster.
+const STANDING_LINES: u32 = 16;
+
 /// The state of one replica that is not in its store, and the part of its store
 /// that it keeps at hand.
 pub struct Replica {
@@ -432,12 +436,20 @@ impl Replica {
             self.vector_due = now.elapsed + self.config.vector_interval - fifth + jitter;
             let linked = self.peers.values().any(|known| known.linked);
             self.vectors_told = self.vectors_told.wrapping_add(1);
-            let standing = self
-                .vectors_told
-                .is_multiple_of(self.config.standing_every.max(1));
+            let every = self.config.standing_every.max(1);
+            let standing = self.vectors_told.is_multiple_of(every);
             self.ask_how_they_stand(now);
             match self.tree.on {
-                true => self.tell_all(),
+                true => {
+                    self.tell_all();
+                    // Its length grows with the cluster, so it goes to one at a time, and the
+                    // more seldom.
+                    let lines = u32::try_from(self.settled.roster.len()).unwrap_or(u32::MAX);
+                    let every = every.saturating_mul(lines.div_ceil(STANDING_LINES).max(1));
+                    if self.vectors_told.is_multiple_of(every) {
+                        self.repeat_standing(now);
+                    }
+                }
                 false => {
                     self.settled.tell |= linked && standing;
                     self.vector_due_now = linked && !standing;

@@ -154,6 +154,11 @@ impl Replica {
             if self.settled.roster.contains_key(&replica) {
                 if !self.settled.is_fenced(replica) {
                     self.settled.learn(&told.roster);
+                    // It was taken in here, and has let go of something since before it could
+                    // do the same: it takes in only who takes over its snapshot.
+                    if !knows_us && told.sound && !self.are_fit_for(&told) {
+                        self.need_fill(now);
+                    }
                 }
             } else if fit && !strangers {
                 self.settled.learn(&told.roster);
@@ -390,6 +395,16 @@ impl Replica {
         }
         let standing = self.standing(now);
         self.messages.push(Output::Broadcast(standing));
+    }
+
+    /// Tells the one how this replica stands that was not told for the longest time: what was
+    /// told to all may have been lost.
+    pub(super) fn repeat_standing(&mut self, now: Now) {
+        let linked = self.peers.iter().filter(|(_, known)| known.linked);
+        let longest = linked.min_by_key(|(_, known)| known.told_at);
+        if let Some(peer) = longest.map(|(peer, _)| peer.clone()) {
+            self.send_standing(now, &peer);
+        }
     }
 
     /// Tells those how this replica stands that have not said it themselves: what they said
