@@ -91,7 +91,8 @@ pub struct Config {
     pub snapshot_from: u64,
     /// Memory for the dots of what a snapshot has brought, before they go to their index.
     pub index_bytes: usize,
-    /// How often it tells how it stands, in intervals of vectors.
+    /// How often it tells how it stands, in intervals of vectors; beyond a full mesh one peer
+    /// at a time, and the more seldom the longer its roster.
     pub standing_every: u32,
     /// How large a full mesh may be, and how many links a replica has beyond it.
     pub mesh: Mesh,

@@ -12,7 +12,8 @@
 //! after the floor of the other. If not, one joins the other by a snapshot: who has no past,
 //! or is alone with it; of two that are alone the younger. Two clusters with a history each
 //! do not mix; nothing is exchanged between them until people decide. Whom one member has
-//! taken in the others learn of from its roster.
+//! taken in the others learn of from its roster. Two do not take each other in at the same
+//! moment: who has taken in a peer that cannot do the same any more joins it by a snapshot.
 //!
 //! In goes what peers tell, out come trust and the wish for a snapshot. What can fail: two
 //! old copies may each lack what the other has let go of; then neither gives way.
