@@ -23,7 +23,7 @@ pub(super) trait Medium: Send + Sync {
     fn create(&self, id: u64) -> io::Result<Box<dyn Segment>>;
 
     /// Makes a segment of one that is no longer needed: its first
-    /// [`BLOCK_BYTES`](super::segment::BLOCK_BYTES) are zeros, the others what they were. All
+    /// [`BLOCK_BYTES`] are zeros, the others what they were. All
     /// of that is durable when this returns. After an error the old one must not be read.
     fn recycle(&self, old: u64, id: u64) -> io::Result<Box<dyn Segment>>;
 
