@@ -437,6 +437,41 @@ fn who_is_heard_late_joins_by_a_snapshot() {
     world.check_end();
 }
 
+/// One that was alone with what it let go of does not make a cluster that took it in go by it.
+#[test]
+fn who_is_alone_and_did_not_hear_of_the_others_joins_them_and_not_the_other_way_round() {
+    for replicas in [2, 4] {
+        let mut world = World::new(17, short(replicas));
+        world.run_until(Duration::from_millis(300));
+        for other in 1..replicas {
+            world.crash(other);
+            world.lose_disk(other);
+            world.give_up(0, other);
+        }
+        world.run_until(seconds(1));
+        for other in 1..replicas {
+            world.mute(other);
+            world.start(other);
+        }
+        world.run_until(seconds(3));
+        world.isolate(&[0]);
+        put(&mut world, 0, 1, "alone");
+        for other in 1..replicas {
+            put(&mut world, other, 10 + other, "together");
+        }
+        world.run_until(seconds(300));
+        world.heal();
+        world.settle();
+        for replica in 0..replicas {
+            assert!(!world.status(replica).filling, "{replica} of {replicas}");
+            for other in 1..replicas {
+                assert_eq!(seen(&world, replica, 10 + other), shown("together"));
+            }
+        }
+        world.check_end();
+    }
+}
+
 /// What it took over before it went away again may have been deleted meanwhile.
 #[test]
 fn who_is_given_up_in_the_middle_of_a_snapshot_begins_it_anew() {

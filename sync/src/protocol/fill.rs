@@ -349,6 +349,14 @@ impl Replica {
         self.look_for_horizon_everywhere();
         self.settled.floor = self.settled.floor.max(floor);
         self.settled.learn(&roster);
+        // As the server has it: others have let go of things up to then.
+        let own = self.header.origin.replica;
+        let told = roster.iter().find(|line| line.replica == own);
+        if let Some((told, line)) = told.zip(self.settled.roster.get_mut(&own))
+            && fill.needed
+        {
+            line.born = line.born.max(told.born);
+        }
         self.settled.fill = None;
         self.settled.tell = true;
         self.pulling = None;

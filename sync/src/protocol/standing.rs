@@ -157,7 +157,7 @@ impl Replica {
                     self.settled.learn(&told.roster);
                     // It was taken in here, and has let go of something since before it could
                     // do the same: it takes in only who takes over its snapshot.
-                    if !knows_us && told.sound && !self.are_fit_for(&told) {
+                    if !knows_us && told.sound && self.is_late_for(&told) {
                         self.need_fill(now);
                     }
                 }
@@ -219,6 +219,17 @@ impl Replica {
         let knows = |line: &RosterLine| told.roster.iter().any(|one| one.replica == line.replica);
         let mut members = self.settled.members();
         members.all(|line| line.born > told.floor || knows(line))
+    }
+
+    /// Whether this replica, and those with it that a peer does not know, can no more be taken
+    /// in by that peer and are fewer than those that are with it. Else it is the peer that
+    /// gives way, or people decide: never both, and never many for the word of one.
+    fn is_late_for(&self, told: &Standing) -> bool {
+        let knows = |line: &RosterLine| told.roster.iter().any(|one| one.replica == line.replica);
+        let unknown = self.settled.members().filter(|line| !knows(line)).count();
+        let theirs = told.roster.iter().filter(|line| !line.fenced).count();
+        let stale = !told.vector.covers(&self.settled.horizon);
+        !self.are_fit_for(told) && unknown < theirs && !stale
     }
 
     /// Whether this replica believes a peer that has given it up. Of two that have given each

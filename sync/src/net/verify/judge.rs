@@ -75,9 +75,10 @@ impl Run {
                 .extend(keys.into_iter().take(room));
             return;
         }
-        let again = self.look_for_differences(&keys).await.suspects;
+        let again = self.look_for_differences(&keys).await;
+        self.report.in_flight += again.in_flight;
         let mut confirmed = Vec::new();
-        for mut suspect in again {
+        for mut suspect in again.suspects {
             let Some(before) = suspects.iter().find(|before| before.key == suspect.key) else {
                 continue;
             };

@@ -10,9 +10,6 @@ use super::medium::{Medium, Segment};
 use super::segment::{self, BLOCK_BYTES, HEADER_BYTES, Header};
 use super::{Applied, lock};
 
-/// A segment that has become longer than this is not kept for another use.
-const RECYCLED_BYTES_MAX: u64 = 32 * 1024 * 1024;
-
 /// A segment made ahead, with its number.
 type Spare = Option<(u64, Box<dyn Segment>)>;
 
@@ -25,8 +22,6 @@ pub(super) struct Log {
     spare: Arc<Mutex<Spare>>,
     /// A segment that the base has all of, kept for another use.
     retired: Option<u64>,
-    /// How long the segment before the current one has become.
-    length_before: u64,
     /// The oldest segment that is still there.
     oldest: u64,
     next_seq: u64,
@@ -70,7 +65,10 @@ impl Log {
         for old in ids.iter().filter(|old| **old < oldest) {
             let _ = medium.remove(*old);
         }
-        let current = Current::begin(&*medium, id, None, end.1).map_err(|error| OpenError::Io {
+        let current = medium
+            .create(id)
+            .and_then(|segment| Current::begin(segment, id, end.1));
+        let current = current.map_err(|error| OpenError::Io {
             path: medium.name(id),
             source: error,
         })?;
@@ -79,7 +77,6 @@ impl Log {
             current,
             spare: Arc::default(),
             retired: None,
-            length_before: end.1,
             oldest: if applied.is_some() { oldest } else { id },
             next_seq: seq + 1,
             record: Vec::new(),
@@ -128,8 +125,19 @@ impl Log {
         let length = self.current.length;
         let spare = lock(&self.spare).take().filter(|(spare, _)| *spare == id);
         let made = spare.map(|(_, segment)| segment);
-        self.current = Current::begin(&*self.medium, id, made, length).map_err(store_error)?;
-        self.length_before = length;
+        let segment = match made {
+            Some(segment) => segment,
+            None => self.medium.create(id).map_err(store_error)?,
+        };
+        match Current::begin(segment, id, length) {
+            Ok(current) => self.current = current,
+            Err(error) => {
+                // Its header may be there after a crash, and says that nothing counts of this
+                // one that comes now.
+                self.current.doomed = true;
+                return Err(store_error(error));
+            }
+        }
         Ok(())
     }
 
@@ -163,12 +171,8 @@ impl Log {
     /// they say. What cannot be removed now is removed at the next opening.
     pub(super) fn forget_before(&mut self, oldest: u64) {
         for id in self.oldest..oldest {
-            let kept = match self.length_before < RECYCLED_BYTES_MAX {
-                true => self.retired.replace(id),
-                false => Some(id),
-            };
-            if let Some(id) = kept {
-                let _ = self.medium.remove(id);
+            if let Some(other) = self.retired.replace(id) {
+                let _ = self.medium.remove(other);
             }
         }
         self.oldest = self.oldest.max(oldest);
@@ -176,16 +180,7 @@ impl Log {
 }
 
 impl Current {
-    fn begin(
-        medium: &dyn Medium,
-        id: u64,
-        made: Option<Box<dyn Segment>>,
-        before_length: u64,
-    ) -> io::Result<Self> {
-        let mut segment = match made {
-            Some(segment) => segment,
-            None => medium.create(id)?,
-        };
+    fn begin(mut segment: Box<dyn Segment>, id: u64, before_length: u64) -> io::Result<Self> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         let header = Header {

@@ -13,6 +13,9 @@ use super::segment::BLOCK_BYTES;
 /// how long the file has become.
 const RESERVED_BYTES: u64 = 4 * 1024 * 1024;
 
+/// A segment that has become longer than this is not used again.
+const RECYCLED_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
 /// A place for numbered segments.
 pub(super) trait Medium: Send + Sync {
     /// The numbers of the segments that are there, in no order.
@@ -94,6 +97,9 @@ impl Medium for Directory {
     fn recycle(&self, old: u64, id: u64) -> io::Result<Box<dyn Segment>> {
         let file = OpenOptions::new().write(true).open(self.name(old))?;
         let reserved = file.metadata()?.len();
+        if reserved > RECYCLED_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         file.write_all_at(&[0; BLOCK_BYTES], 0)?;
         file.sync_all()?;
         // Before it is known by its new name: else what it says could be taken for new.

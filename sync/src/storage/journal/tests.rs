@@ -38,6 +38,8 @@ enum Fault {
     Full,
     /// The sync fails, and what was written is dropped.
     Sync,
+    /// The sync fails, and what was written is there all the same.
+    SyncKept,
     /// Nothing works any more.
     Dead,
 }
@@ -189,13 +191,13 @@ impl Segment for Open {
             let fault = disk.fault();
             let contents = disk.segments.entry(self.id).or_default();
             let pending = std::mem::take(&mut contents.pending);
-            match fault {
-                None => {
-                    for (at, written) in pending {
-                        overlay(&mut contents.durable, at, &written);
-                    }
-                    Ok(())
+            if matches!(fault, None | Some(Fault::SyncKept)) {
+                for (at, written) in &pending {
+                    overlay(&mut contents.durable, *at, written);
                 }
+            }
+            match fault {
+                None => Ok(()),
                 // The kernel has given up on these pages, and says so once; for a reason that
                 // must not be taken for that of a write that has not begun.
                 Some(_) => Err(io::ErrorKind::StorageFull.into()),
@@ -256,7 +258,12 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let row = (0..12_u8, proptest::option::of(any::<u8>()));
-    let fault = prop_oneof![Just(Fault::Full), Just(Fault::Sync), Just(Fault::Dead)];
+    let fault = prop_oneof![
+        Just(Fault::Full),
+        Just(Fault::Sync),
+        Just(Fault::SyncKept),
+        Just(Fault::Dead)
+    ];
     let step = prop_oneof![
         8 => proptest::collection::vec(row, 1..4).prop_map(Step::Write),
         1 => Just(Step::Checkpoint),
