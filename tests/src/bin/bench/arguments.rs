@@ -155,7 +155,7 @@ mod tests {
         };
         assert_eq!(
             names(&["bench"]),
-            ["replication", "bootstrap", "detection", "proxy"]
+            ["replication", "bootstrap", "storage", "detection", "proxy"]
         );
         assert_eq!(
             names(&["bench", "proxy", "detection", "proxy"]),
