@@ -16,8 +16,8 @@
 //!
 //! At the end the asker has at least what the server had when it began, so that it may claim
 //! the vector of that moment, once all of it is in the dot index (`indexing.rs`); what came
-//! meanwhile it pulls. A snapshot that broke off is gone
-//! on with, at this server or another; then what all of them had is claimed.
+//! meanwhile it pulls. A snapshot that broke off is gone on with, at this server or another;
+//! then what all of them had is claimed.
 //!
 //! A document whose writes were merged can be larger than a frame. What is too much of it is
 //! left out, and out of the vectors too, so that it is pulled.
@@ -303,8 +303,7 @@ impl Replica {
             return Ok(());
         }
         if part.end.is_none() {
-            let done = part.upto.map(|upto| FillDone { upto, claim });
-            fill.done = done;
+            fill.done = part.upto.map(|upto| FillDone { upto, claim });
             self.settled.fill = Some(fill);
             self.messages
                 .push(Output::Send(peer, Message::PullMore { session }));

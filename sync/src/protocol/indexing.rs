@@ -1,9 +1,8 @@
 //! The dot index of what a snapshot has brought, made afterwards.
 //!
 //! A snapshot comes in the order of the keys, and the dot index is in the order of the
-//! writes, [`CHUNK`] of them to a row. To index each document
-//! as it comes would read, write and journal another row for each: most of the price of a
-//! bootstrap. So documents are taken over without it, and when all have come they are read
+//! writes, [`CHUNK`] of them to a row. To index each document as it comes would read, write
+//! and journal another row for each: most of the price of a bootstrap. So documents are taken over without it, and when all have come they are read
 //! once more: the dots of many are gathered and sorted, and each of their rows is written
 //! once for all of them. (Databases load indexes so, too: all rows first, then the sorted
 //! index.)

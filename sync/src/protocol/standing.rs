@@ -50,6 +50,13 @@ pub struct Standing {
     pub roster: Vec<RosterLine>,
 }
 
+impl Standing {
+    /// Whether it knows of a replica.
+    fn knows(&self, replica: ReplicaId) -> bool {
+        self.roster.iter().any(|line| line.replica == replica)
+    }
+}
+
 /// What a replica keeps of a peer's standing.
 #[derive(Clone, Debug)]
 pub(super) struct Stood {
@@ -145,7 +152,7 @@ impl Replica {
     pub(super) fn told_standing(&mut self, now: Now, peer: PeerId, told: Standing) {
         let own = self.header.origin.replica;
         let replica = told.origin.replica;
-        let knows_us = told.roster.iter().any(|line| line.replica == own);
+        let knows_us = told.knows(own);
         let mut foreign = false;
         if replica != own {
             let none = Timestamp::default();
@@ -216,17 +223,16 @@ impl Replica {
 
     /// Whether a peer can take in the replicas that this one knows of.
     fn are_fit_for(&self, told: &Standing) -> bool {
-        let knows = |line: &RosterLine| told.roster.iter().any(|one| one.replica == line.replica);
         let mut members = self.settled.members();
-        members.all(|line| line.born > told.floor || knows(line))
+        members.all(|line| line.born > told.floor || told.knows(line.replica))
     }
 
     /// Whether this replica, and those with it that a peer does not know, can no more be taken
     /// in by that peer and are fewer than those that are with it. Else it is the peer that
     /// gives way, or people decide: never both, and never many for the word of one.
     fn is_late_for(&self, told: &Standing) -> bool {
-        let knows = |line: &RosterLine| told.roster.iter().any(|one| one.replica == line.replica);
-        let unknown = self.settled.members().filter(|line| !knows(line)).count();
+        let members = self.settled.members();
+        let unknown = members.filter(|line| !told.knows(line.replica)).count();
         let theirs = told.roster.iter().filter(|line| !line.fenced).count();
         let stale = !told.vector.covers(&self.settled.horizon);
         !self.are_fit_for(told) && unknown < theirs && !stale

@@ -25,9 +25,9 @@ pub(super) trait Medium: Send + Sync {
     /// when this returns.
     fn create(&self, id: u64) -> io::Result<Box<dyn Segment>>;
 
-    /// Makes a segment of one that is no longer needed: its first
-    /// [`BLOCK_BYTES`] are zeros, the others what they were. All
-    /// of that is durable when this returns. After an error the old one must not be read.
+    /// Makes a segment of one that is no longer needed: its first [`BLOCK_BYTES`] are zeros,
+    /// the others what they were. All of that is durable when this returns. After an error
+    /// the old one must not be read.
     fn recycle(&self, old: u64, id: u64) -> io::Result<Box<dyn Segment>>;
 
     /// The whole of a segment.
