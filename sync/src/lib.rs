@@ -21,9 +21,10 @@
 //!   the store; connections and callers send it inputs.
 //!
 //! A write: [`net::Handle`] → driver → [`protocol::Replica`] → one store
-//! transaction for everything that arrived meanwhile → fsync → replies and
-//! pushes → peers do the same. **Nothing is acknowledged or sent before it is
-//! durable.**
+//! transaction for everything that arrived meanwhile → pushes, which peers bring to their
+//! disks meanwhile → fsync → replies. **Nothing is acknowledged or claimed before it is
+//! durable.** A push claims nothing: it is a write, and holds whatever becomes of its
+//! sender, which never uses a number again that a peer may have heard of.
 //!
 //! What must never be known here: who the members are and whether they are
 //! alive (the agent says which peers to connect to), TLS (the agent hands in

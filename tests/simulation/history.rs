@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use basic_sync::model::document::{Document, Revision};
-use basic_sync::model::{Delta, Dot, Key, Origin, Seq, Timestamp, Version};
+use basic_sync::model::{Delta, Dot, Key, Origin, Seq, Timestamp, Version, VersionVector};
 use basic_sync::protocol::{Config, RequestId, WriteReceipt};
 use basic_sync::storage::state::FeedItem;
 
@@ -23,7 +23,9 @@ pub(crate) struct History {
     acknowledged: BTreeSet<Dot>,
     /// Every write that was committed: what was ever pushed, and what was about to be.
     written: BTreeMap<Dot, Delta>,
-    /// Of those, what was taken out.
+    /// Of those, what was pushed and then not durable where it was written.
+    unsure: BTreeSet<Dot>,
+    /// Of all, what was taken out.
     exported: BTreeSet<Key>,
     /// Where a write of a key was taken out, what is shown of it may go back.
     excused: BTreeSet<(usize, Key)>,
@@ -123,6 +125,22 @@ impl History {
                 self.dates.contains(&(delta.key.clone(), over)),
                 "{delta:?} was written at {wall_ms} and continues the date of no other"
             );
+        }
+    }
+
+    /// What a replica has pushed of its own was not durable there: it is lost, unless it has
+    /// come to others.
+    pub(crate) fn undo(&mut self, changes: &[Delta]) {
+        self.unsure.extend(changes.iter().map(Delta::dot));
+    }
+
+    /// Forgets what was not durable where it was written and came to nobody. `held` is what
+    /// any replica has.
+    pub(crate) fn forget_lost(&mut self, held: &VersionVector) {
+        for dot in std::mem::take(&mut self.unsure) {
+            if !held.contains(dot) {
+                self.written.remove(&dot);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use basic_sync::storage::{read, state};
 use bytes::Bytes;
 
 use crate::options::Options;
-use crate::world::{World, key};
+use crate::world::{Commit, World, key};
 
 /// How many seeds a run covers unless `SIMULATION_SEEDS` says otherwise.
 const SEEDS: u64 = 300;
@@ -361,6 +361,45 @@ fn a_first_write_whose_commit_failed_is_not_acknowledged_when_its_time_is_up() {
     assert_eq!(world.history.writes_acknowledged, before);
     world.settle();
     world.check_end();
+}
+
+#[test]
+fn what_was_pushed_and_then_not_durable_comes_back_and_its_number_is_not_used_again() {
+    for power_fails in [false, true] {
+        let mut world = World::new(7, quiet(3));
+        world.run_until(Duration::from_secs(1));
+        world.write(0, vec![(key(1), document("before"))], AckTarget::Local);
+        world.run_until(Duration::from_secs(2));
+        let before = world.history.writes_acknowledged;
+        world.write(0, vec![(key(2), document("pushed"))], AckTarget::Local);
+        let (sent, kept) = (1, false);
+        match power_fails {
+            true => {
+                world.commit(0, Commit::PowerLoss { sent, kept });
+                world.crash(0);
+                // It has come to the others, who then take the link for a new one.
+                world.run_until(Duration::from_millis(2_010));
+                world.start(0);
+            }
+            false => world.commit(0, Commit::NotSynced),
+        }
+        world.write(0, vec![(key(3), document("after"))], AckTarget::Local);
+        world.run_until(Duration::from_secs(4));
+        assert_eq!(world.history.writes_acknowledged, before + 1);
+        world.settle();
+        world.check_end();
+        let vector = world.status(0).vector;
+        assert_eq!(vector, world.status(1).vector);
+        let own = world.status(0).origin;
+        let written = vector
+            .iter()
+            .map(|(origin, set)| (origin == own, set.contiguous()));
+        assert_eq!(
+            written.collect::<Vec<_>>(),
+            [(false, 2), (true, 1)],
+            "power fails: {power_fails}"
+        );
+    }
 }
 
 #[test]

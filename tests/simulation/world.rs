@@ -1,9 +1,11 @@
 //! Virtual time, the network, disks and crashes.
 //!
 //! Everything that happens is an event at a moment. A replica takes in what has
-//! arrived when its disk is free, as the driver does: one commit for all of it, and
-//! outputs only after the commit. A crash loses the inbox and the outputs that were
-//! not sent yet, and keeps the disk.
+//! arrived when its disk is free, as the driver does: one commit for all of it, pushes
+//! before it is durable and all else after. A crash loses the inbox and the outputs that
+//! were not sent yet, and keeps the disk; or, where it comes before the commit was durable,
+//! perhaps not the commit. A commit can also fail without a crash, before its pushes were
+//! sent or after.
 
 mod turmoil;
 
@@ -13,10 +15,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use basic_sync::model::document::{Action, Document, Merge};
-use basic_sync::model::{Collection, Delta, Key, PeerId, ReplicaId};
+use basic_sync::model::{Collection, Delta, Key, PeerId, ReplicaId, VersionVector};
 use basic_sync::protocol::{
     AckTarget, Config, Counters, Input, Mesh, Message, Now, Operation, Output, Policies, Policy,
-    Replica, RequestId, Status, WriteReceipt, WriteRefused, WriteRequest, commit,
+    Replica, RequestId, Status, WriteReceipt, WriteRefused, WriteRequest, settle, stage,
 };
 use basic_sync::storage::{
     self, Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, settlement,
@@ -38,6 +40,22 @@ const BEGIN_MS: u64 = 1_700_000_000_000;
 
 /// Of the commits of a disk that does not sync, those that get to it before a crash.
 const SYNCED: f64 = 0.02;
+
+/// How far a commit comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Commit {
+    /// All of its outputs are sent.
+    Whole,
+    /// It is durable, and so many of its outputs are sent, pushes first.
+    Sent(usize),
+    /// The power fails before it is durable, and so many of its pushes are sent. The disk has
+    /// it all the same, or not.
+    PowerLoss { sent: usize, kept: bool },
+    /// It fails before anything of it was sent.
+    Refused,
+    /// All of its pushes are sent, and then it fails.
+    NotSynced,
+}
 
 /// Something that happens.
 #[derive(Debug)]
@@ -264,6 +282,11 @@ impl World {
                 latest_ms: self.nodes[replica].latest_ms,
             })
             .collect();
+        let mut held = VersionVector::default();
+        for node in &self.nodes {
+            held.merge(&read(&node.disk, state::vector).expect("memory does not fail"));
+        }
+        self.history.forget_lost(&held);
         self.history.check_end(&dumps, &clocks);
         for (replica, node) in self.nodes.iter().enumerate() {
             check_tables(replica, &node.disk);
@@ -506,7 +529,7 @@ impl World {
                 }
             }
             Event::Commit { replica, life } if self.nodes[replica].life == life => {
-                self.commit(replica, None);
+                self.commit(replica, Commit::Whole);
             }
             Event::Tick { replica, life } if self.nodes[replica].life == life => {
                 self.nodes[replica].next_tick = Duration::MAX;
@@ -572,12 +595,16 @@ impl World {
         }
     }
 
-    /// Takes in the inbox of a replica, and sends the outputs, or only the first
-    /// `sent` of them.
-    fn commit(&mut self, replica: usize, sent: Option<usize>) {
+    /// Takes in the inbox of a replica, and sends the outputs, as far as the commit comes.
+    pub(crate) fn commit(&mut self, replica: usize, mut ends: Commit) {
         let now = self.time_of(replica);
-        let fails =
-            self.disks_fail || self.turmoil && self.random.random_bool(self.options.commit_failure);
+        let chance = self.options.commit_failure;
+        if self.disks_fail || self.turmoil && self.random.random_bool(chance) {
+            ends = match self.random.random_bool(0.5) {
+                true => Commit::Refused,
+                false => Commit::NotSynced,
+            };
+        }
         let node = &mut self.nodes[replica];
         node.latest_ms = node.latest_ms.max(now.wall_ms);
         node.committing = false;
@@ -585,33 +612,57 @@ impl World {
         let Some(core) = &mut node.replica else {
             return;
         };
-        let outcome = match self.harm {
-            _ if fails => commit(core, &FailingStorage { disk: &node.disk }, now, inputs),
-            Some(Harm::NoTombstones) => commit(core, &Forgetful(&node.disk), now, inputs),
-            _ => commit(core, &node.disk, now, inputs),
+        let undone = match ends {
+            Commit::NotSynced | Commit::PowerLoss { kept: false, .. } => Some(node.disk.fork()),
+            _ => None,
+        };
+        let staged = match self.harm {
+            _ if ends == Commit::Refused => {
+                stage(core, &FailingStorage { disk: &node.disk }, now, inputs)
+            }
+            Some(Harm::NoTombstones) => stage(core, &Forgetful(&node.disk), now, inputs),
+            _ => stage(core, &node.disk, now, inputs),
+        };
+        if let Some(disk) = undone {
+            node.disk = disk;
+        }
+        let settled = match (&staged, ends) {
+            (Err(_), _) | (_, Commit::PowerLoss { .. }) => Ok(Vec::new()),
+            (_, Commit::NotSynced) => settle(core, &FailingStorage { disk: &node.disk }, now),
+            _ => settle(core, &node.disk, now),
         };
         if self.harm == Some(Harm::NoSync) && self.random.random_bool(SYNCED) {
             node.synced = node.disk.fork();
         }
         let deadline = core.next_deadline();
         let floor_ms = core.status().floor.millis();
-        let outputs = match outcome {
-            Ok(outputs) => outputs,
-            Err(_) => {
-                self.commits_failed += 1;
-                Vec::new()
-            }
+        self.commits_failed += u64::from(staged.is_err() || settled.is_err());
+        let early = staged.unwrap_or_default();
+        let pushed = match ends {
+            Commit::PowerLoss { sent, kept: false } => sent.min(early.len()),
+            // What is committed is there, whatever becomes of the outputs.
+            _ => early.len(),
         };
-        // What is committed is there, whatever becomes of the outputs.
-        for output in &outputs {
+        for output in &early[..pushed] {
             if let Output::Broadcast(Message::Push { changes })
             | Output::Multicast(_, Message::Push { changes }) = output
             {
                 let latest_ms = now.wall_ms.max(floor_ms);
                 self.history.commit(replica, latest_ms, changes);
+                if matches!(
+                    ends,
+                    Commit::NotSynced | Commit::PowerLoss { kept: false, .. }
+                ) {
+                    self.history.undo(changes);
+                }
             }
         }
-        for output in outputs.into_iter().take(sent.unwrap_or(usize::MAX)) {
+        let sent = match ends {
+            Commit::Sent(sent) | Commit::PowerLoss { sent, .. } => sent,
+            _ => usize::MAX,
+        };
+        let outputs = early.into_iter().chain(settled.unwrap_or_default());
+        for output in outputs.take(sent) {
             self.output(replica, output);
         }
         let node = &mut self.nodes[replica];
@@ -835,7 +886,7 @@ fn add(a: Counters, b: Counters) -> Counters {
     }
 }
 
-/// A disk whose next commit fails after all the work was done.
+/// A disk whose next commit fails after all the work was done, in either of its halves.
 struct FailingStorage<'d> {
     disk: &'d MemoryStorage,
 }
@@ -854,11 +905,19 @@ impl Storage for FailingStorage<'_> {
     ) -> Result<(), StoreError> {
         self.disk.write(&mut |writer| {
             work(writer)?;
-            Err(StoreError::Damaged {
-                table: Table::Meta,
-                detail: "the disk failed on purpose",
-            })
+            Err(failed_on_purpose())
         })
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        Err(failed_on_purpose())
+    }
+}
+
+fn failed_on_purpose() -> StoreError {
+    StoreError::Damaged {
+        table: Table::Meta,
+        detail: "the disk failed on purpose",
     }
 }
 

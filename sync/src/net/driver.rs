@@ -1,8 +1,10 @@
 //! The thread that owns the replica and the store's only writer.
 //!
-//! A loop: wait for a command or the replica's deadline, take what else has
-//! arrived, commit it all in one transaction, then reply, then send. While the disk
-//! works, the next batch gathers: that is the whole of group commit.
+//! A loop: wait for a command or the replica's deadline, take what else has arrived, write
+//! it all as one transaction, push its writes to the peers, make it durable, then reply,
+//! then send the rest. While the disk works, the next batch gathers: that is the whole of
+//! group commit. And the disks of the peers work at the same time: a write is on theirs
+//! after one sync and a hop, not two.
 //!
 //! When the store fails, the writes of the batch are answered so, the replica goes
 //! back to what is on disk, and the thread goes on: a full disk refuses writes, and
@@ -25,7 +27,7 @@ use crate::codec;
 use crate::model::{Delta, Frontier, PeerId, VersionVector};
 use crate::protocol::{
     AckTarget, Decide, Input, Message, Now, Operation, Output, Replica, RequestId, Status, TakeIn,
-    TakenIn, WriteReceipt, WriteRefused, WriteRequest, commit,
+    TakenIn, WriteReceipt, WriteRefused, WriteRequest, settle, stage,
 };
 use crate::storage::mending::{Mend, Mended};
 use crate::storage::{Storage, StoreError};
@@ -139,7 +141,7 @@ impl Driver {
         loop {
             let mut batch = self.gather(&mut turn).await;
             let stop = batch.stop;
-            self.turn(&mut turn, &mut batch);
+            self.turn(&mut turn, &mut batch).await;
             if stop {
                 break;
             }
@@ -183,7 +185,7 @@ impl Driver {
         batch
     }
 
-    fn turn(&mut self, turn: &mut Turn, batch: &mut Batch) {
+    async fn turn(&mut self, turn: &mut Turn, batch: &mut Batch) {
         if turn.broken {
             let disk = self.disk.clone();
             match disk.within(|| self.replica.reload(&*self.storage)) {
@@ -203,7 +205,21 @@ impl Driver {
             .collect();
         let now = self.now();
         let disk = self.disk.clone();
-        match disk.within(|| commit(&mut self.replica, &*self.storage, now, inputs)) {
+        let staged = disk.within(|| stage(&mut self.replica, &*self.storage, now, inputs));
+        let outcome = match staged {
+            Ok(early) => {
+                if !early.is_empty() {
+                    for output in early {
+                        self.output(turn, output);
+                    }
+                    // The connections live on this thread, which is about to wait.
+                    tokio::task::yield_now().await;
+                }
+                disk.within(|| settle(&mut self.replica, &*self.storage, now))
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
             Ok(outputs) => {
                 let changes = self.replica.take_changes();
                 // What writes nothing proves nothing.

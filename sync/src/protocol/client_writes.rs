@@ -262,13 +262,13 @@ impl Replica {
             changes.push(change);
             if bytes >= self.config.push_bytes {
                 let changes = std::mem::take(&mut changes);
-                self.messages
+                self.early
                     .push(Output::Broadcast(Message::Push { changes }));
                 bytes = 0;
             }
         }
         if !changes.is_empty() {
-            self.messages
+            self.early
                 .push(Output::Broadcast(Message::Push { changes }));
         }
     }

@@ -23,9 +23,11 @@ impl Replica {
     pub(super) fn begin_epoch(&mut self, now: Now) {
         let random = u16::try_from(self.random.next() >> 48).unwrap_or(0);
         let Origin { replica, epoch } = self.header.origin;
+        // One that did not become durable may be known to peers all the same.
+        self.latest_epoch = self.latest_epoch.max(epoch).next(now.wall_ms, random);
         self.header.origin = Origin {
             replica,
-            epoch: epoch.next(now.wall_ms, random),
+            epoch: self.latest_epoch,
         };
         self.changed = true;
         self.counters.epochs_begun += 1;

@@ -3,10 +3,11 @@
 //! [`Replica::handle`] takes one [`Input`] (a client's write, a peer's message, the
 //! passing of time) and a transaction of the store; [`Replica::drain`] gives the
 //! [`Output`]s. The driver handles everything that has arrived in **one**
-//! transaction ([`commit`]), and releases the outputs after it is durable: first
-//! the replies, then the messages. So "persist before reply before transmit" is not
-//! a rule that each input must obey but a property of the loop, and group commit
-//! comes for free: what arrives during one fsync shares the next.
+//! transaction ([`stage`]), gives the pushes to the peers, makes it durable ([`settle`]),
+//! and only then releases the other outputs: first the replies, then the messages. So
+//! "persist before reply before transmit" is not a rule that each input must obey but a
+//! property of the loop, and group commit comes for free: what arrives during one fsync
+//! shares the next. Why pushes may go first is said at [`Replica::take_early`].
 //!
 //! This differs from a list of `Persist` outputs in one point: the core reads and
 //! writes the store through [`crate::storage::Writer`] while it handles an input.
@@ -14,7 +15,7 @@
 //! them, and still knows neither files nor threads.
 //!
 //! How data moves:
-//! - **Push.** A replica sends its own writes to all peers as soon as they are
+//! - **Push.** A replica sends its own writes to all peers while it makes them
 //!   durable. In a full mesh it does not pass on the writes of others.
 //! - **Pull.** Every second peers tell each other their version vectors; a gap in
 //!   the pushed sequence is seen at once. Who lacks something asks for it
@@ -62,6 +63,6 @@ pub use mending::mend_requests;
 pub use message::{Message, PullChunk};
 pub use overlay::Mesh;
 pub use peers::{Counters, PeerStatus, Progress, Status};
-pub use replica::{Replica, commit, write_requests};
+pub use replica::{Replica, commit, settle, stage, write_requests};
 pub use standing::{Standing, Trust};
 pub use tree::{Have, TreeMessage};

@@ -40,8 +40,11 @@ pub struct Replica {
     pub(super) vector: VersionVector,
     pub(super) ahead: AheadRecord,
     pub(super) expiries: Expiries,
-    /// Under which origin it wrote before it was opened.
+    /// Under which origin it wrote before it was opened, or before a failure after which
+    /// it must not write under that origin again.
     pub(super) opened_under: Origin,
+    /// The latest epoch that it has begun, whether or not that became durable.
+    pub(super) latest_epoch: Epoch,
     /// Origins whose part of the vector is not written yet.
     pub(super) dirty: BTreeSet<Origin>,
     /// Origins whose part of the vector was written since the driver last asked.
@@ -69,6 +72,10 @@ pub struct Replica {
     pub(super) tree: Tree,
     /// A sum over all documents that is under way.
     pub(super) sum: Option<Sum>,
+    /// The pushes of the transaction under way.
+    pub(super) early: Vec<Output>,
+    /// They were given out, and it is not durable yet.
+    told_early: bool,
     pub(super) replies: Vec<Output>,
     pub(super) messages: Vec<Output>,
     pub(super) vector_due: Duration,
@@ -122,6 +129,7 @@ impl Replica {
         let mut random = SplitMix64(seed);
         let mut replica = Self {
             opened_under: header.origin,
+            latest_epoch: header.origin.epoch,
             config,
             clock: HybridClock::resume(header.clock),
             header,
@@ -146,6 +154,8 @@ impl Replica {
             waiting: WaitingWrites::default(),
             tree: Tree::new(random.next()),
             sum: None,
+            early: Vec::new(),
+            told_early: false,
             replies: Vec::new(),
             messages: Vec::new(),
             vector_due: now.elapsed,
@@ -269,11 +279,29 @@ impl Replica {
         Ok(Finish::Commit)
     }
 
-    /// Takes the outputs, replies first. Call it when the transaction is durable.
+    /// Takes the outputs that need not wait until the transaction is durable: the pushes.
+    /// Call it after [`Replica::flush`], when the transaction can fail no more but by a loss
+    /// of power or by a disk that breaks.
+    ///
+    /// Whoever gets a push concludes nothing from it about its sender: it is a write, with
+    /// all that there is to know of it. So peers can bring it to their disks while this
+    /// replica does (as Raft's leaders may: Ongaro, "Consensus: Bridging Theory and
+    /// Practice", 2014, 10.2.1). If it is lost here all the same, peers have a write of this
+    /// replica that it does not have itself. It comes back like anybody's, as long as its
+    /// number is never used again: that is why the replica then goes on under a new origin
+    /// ([`Replica::reload`]), as it does in every new life.
+    pub fn take_early(&mut self) -> Vec<Output> {
+        self.told_early |= !self.early.is_empty();
+        std::mem::take(&mut self.early)
+    }
+
+    /// Takes the other outputs, replies first. Call it when the transaction is durable.
     pub fn drain(&mut self, now: Now) -> Vec<Output> {
         self.settle(now.elapsed);
         self.tree.settle(self.config.recent_bytes);
+        self.told_early = false;
         let mut outputs = std::mem::take(&mut self.replies);
+        outputs.append(&mut self.early);
         outputs.append(&mut self.messages);
         outputs
     }
@@ -285,7 +313,8 @@ impl Replica {
     }
 
     /// Goes back to what the store holds, after a transaction has failed. Replies and
-    /// messages that it called for are dropped.
+    /// messages that it called for are dropped; where writes of it have been pushed already,
+    /// the next one will be made under a new origin.
     ///
     /// # Errors
     /// [`StoreError`]; call it again before any other input.
@@ -299,6 +328,9 @@ impl Replica {
         } = load(storage, &self.config)?;
         self.clock = HybridClock::resume(header.clock.max(self.clock.last()));
         self.header = header;
+        if std::mem::take(&mut self.told_early) {
+            self.opened_under = self.header.origin;
+        }
         self.vector = vector;
         self.ahead = ahead;
         let before = std::mem::take(&mut self.settled);
@@ -317,6 +349,7 @@ impl Replica {
         self.tree.forget();
         self.acks_due.clear();
         self.sum = None;
+        self.early.clear();
         self.replies.clear();
         self.messages.clear();
         self.waiting.forget_lost(&self.vector);
@@ -472,16 +505,57 @@ pub fn commit(
     now: Now,
     inputs: Vec<Input>,
 ) -> Result<Vec<Output>, StoreError> {
+    begin(replica, storage, now, inputs)?;
+    settle(replica, storage, now)
+}
+
+/// The first half of [`commit`]: all but making it durable. Returns what may be done
+/// already ([`Replica::take_early`]); [`settle`] must follow before anything else.
+///
+/// # Errors
+/// As [`commit`].
+pub fn stage(
+    replica: &mut Replica,
+    storage: &dyn Storage,
+    now: Now,
+    inputs: Vec<Input>,
+) -> Result<Vec<Output>, StoreError> {
+    begin(replica, storage, now, inputs)?;
+    Ok(replica.take_early())
+}
+
+fn begin(
+    replica: &mut Replica,
+    storage: &dyn Storage,
+    now: Now,
+    inputs: Vec<Input>,
+) -> Result<(), StoreError> {
     // Those that nobody took.
     replica.changes.clear();
     let mut inputs = Some(inputs);
-    let outcome = storage.write(&mut |writer| {
+    let outcome = storage.stage(&mut |writer| {
         for input in inputs.take().into_iter().flatten() {
             replica.handle(now, input, writer)?;
         }
         replica.flush(writer)
     });
-    match outcome {
+    if outcome.is_err() {
+        replica.reload(storage)?;
+    }
+    outcome
+}
+
+/// The second half of [`commit`]: makes durable what was staged, and returns what is to be
+/// done then.
+///
+/// # Errors
+/// As [`commit`]; but the writes may be with peers already, and come back.
+pub fn settle(
+    replica: &mut Replica,
+    storage: &dyn Storage,
+    now: Now,
+) -> Result<Vec<Output>, StoreError> {
+    match storage.settle() {
         Ok(()) => Ok(replica.drain(now)),
         Err(error) => {
             replica.reload(storage)?;

@@ -220,6 +220,29 @@ pub trait Storage: Send + Sync {
         &self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
     ) -> Result<(), StoreError>;
+
+    /// The first half of [`Storage::write`]: what can be refused without a trace has been
+    /// when it returns, but nothing is durable, and readers see nothing of it. A store that
+    /// has no halves does it all. [`Storage::settle`] must follow before the next
+    /// transaction.
+    ///
+    /// # Errors
+    /// As [`Storage::write`].
+    fn stage(
+        &self,
+        work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.write(work)
+    }
+
+    /// The second half: makes durable what was staged, if anything was.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the medium fails: readers see nothing of it, but all of it may
+    /// come back with the next opening.
+    fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// How a transaction ends.

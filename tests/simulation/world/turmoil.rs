@@ -9,7 +9,7 @@ use basic_sync::protocol::AckTarget;
 use basic_sync::storage::{read, state};
 use rand::RngExt;
 
-use super::{Event, Node, World, exported};
+use super::{Commit, Event, Node, World, exported};
 
 impl World {
     pub(super) fn client_writes(&mut self) {
@@ -102,10 +102,18 @@ impl World {
         if self.nodes[replica].replica.is_none() {
             return;
         }
-        // Half of the crashes come after a commit, between two of its outputs.
+        // Half of the crashes come between two outputs of a commit, before it is durable or
+        // after.
         if self.random.random_bool(0.5) {
             let sent = self.random.random_range(0..6);
-            self.commit(replica, Some(sent));
+            let ends = match self.random.random_range(0..3) {
+                0 => Commit::Sent(sent),
+                kind => Commit::PowerLoss {
+                    sent,
+                    kept: kind == 1,
+                },
+            };
+            self.commit(replica, ends);
         }
         self.crash(replica);
         if self.random.random_bool(self.options.disk_loss) {

@@ -318,7 +318,7 @@ impl Replica {
                     None => Message::Push { changes },
                     Some(_) => Message::Tree(TreeMessage::Forward { changes }),
                 };
-                self.messages.push(Output::Multicast(to.clone(), message));
+                self.early.push(Output::Multicast(to.clone(), message));
             }
         }
     }

@@ -70,6 +70,10 @@ impl Shared {
     /// # Errors
     /// No new segment can be begun; the old one goes on growing.
     pub(super) fn freeze(&self, log: &mut Log) -> Result<(), StoreError> {
+        // It belongs to this segment.
+        if let Err(error) = self.settle(log) {
+            log.failed = Some(error);
+        }
         let mut layers = self.layers_mut();
         if layers.frozen.is_some() || layers.active.is_empty() {
             return Ok(());

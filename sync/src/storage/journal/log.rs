@@ -26,6 +26,10 @@ pub(super) struct Log {
     oldest: u64,
     next_seq: u64,
     record: Vec<u8>,
+    /// What the record that was written last says, until it is durable.
+    pub(super) staged: Option<Batch>,
+    /// Why it is not, where somebody else tried to make it so.
+    pub(super) failed: Option<StoreError>,
 }
 
 /// The segment that is written to.
@@ -80,6 +84,8 @@ impl Log {
             oldest: if applied.is_some() { oldest } else { id },
             next_seq: seq + 1,
             record: Vec::new(),
+            staged: None,
+            failed: None,
         };
         Ok((log, changes))
     }
@@ -94,8 +100,8 @@ impl Log {
         self.next_seq - 1
     }
 
-    /// Makes a transaction durable.
-    pub(super) fn append(&mut self, changes: &Batch) -> Result<(), StoreError> {
+    /// Writes a transaction's record, in the place of one that was not made durable.
+    pub(super) fn write(&mut self, changes: &Batch) -> Result<(), StoreError> {
         if self.current.doomed {
             self.turn_over()?;
         }
@@ -105,7 +111,12 @@ impl Log {
         current
             .segment
             .write_at(&self.record, current.length)
-            .map_err(store_error)?;
+            .map_err(store_error)
+    }
+
+    /// Makes durable the record that was written last.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        let current = &mut self.current;
         if let Err(error) = current.segment.sync() {
             current.doomed = true;
             // Also where it says that there is no room: the record may be there after a

@@ -1,7 +1,7 @@
 //! Where segments lie: a directory, or in tests a disk that loses and tears.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,8 @@ pub(super) trait Medium: Send + Sync {
     /// the old one must not be read.
     fn recycle(&self, old: u64, id: u64) -> io::Result<Box<dyn Segment>>;
 
-    /// The whole of a segment.
+    /// The whole of a segment, as it is durable when this returns: a process that ended may
+    /// have written what it did not sync, and who reads it acts on it.
     fn read(&self, id: u64) -> io::Result<Vec<u8>>;
 
     /// Removes a segment.
@@ -109,7 +110,11 @@ impl Medium for Directory {
     }
 
     fn read(&self, id: u64) -> io::Result<Vec<u8>> {
-        fs::read(self.name(id))
+        let mut file = File::open(self.name(id))?;
+        file.sync_data()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn remove(&self, id: u64) -> io::Result<()> {

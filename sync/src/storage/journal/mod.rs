@@ -208,8 +208,24 @@ impl Storage for JournaledStorage {
         &self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
     ) -> Result<(), StoreError> {
-        let outcome = self.shared.write(work);
+        self.stage(work)?;
+        self.settle()
+    }
+
+    fn stage(
+        &self,
+        work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
+    ) -> Result<(), StoreError> {
+        let outcome = self.shared.stage(work);
         self.shared.mend_base(outcome)
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        let mut log = lock(&self.shared.log);
+        match log.failed.take() {
+            Some(error) => Err(error),
+            None => self.shared.settle(&mut log),
+        }
     }
 }
 
@@ -231,12 +247,15 @@ impl Layers {
 }
 
 impl Shared {
-    fn write(
+    fn stage(
         &self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
     ) -> Result<(), StoreError> {
         self.wait_for_room()?;
         let mut log = lock(&self.log);
+        // Of somebody who did not come to it.
+        self.settle(&mut log)?;
+        log.failed = None;
         let changes = {
             let layers = self.layers();
             let mut transaction = Transaction {
@@ -249,7 +268,17 @@ impl Shared {
                 Finish::Commit => transaction.changes,
             }
         };
-        log.append(&changes)?;
+        log.write(&changes)?;
+        log.staged = Some(changes);
+        Ok(())
+    }
+
+    /// Makes durable what was staged, and shows it to readers.
+    fn settle(&self, log: &mut Log) -> Result<(), StoreError> {
+        let Some(changes) = log.staged.take() else {
+            return Ok(());
+        };
+        log.sync()?;
         let full = {
             let mut layers = self.layers_mut();
             layers.active_since.get_or_insert_with(Instant::now);
@@ -258,7 +287,7 @@ impl Shared {
         };
         if full {
             // The transaction is durable whatever becomes of this; it is tried again.
-            let _ = self.freeze(&mut log);
+            let _ = self.freeze(log);
         }
         Ok(())
     }

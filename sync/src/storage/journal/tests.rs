@@ -61,6 +61,14 @@ impl Disk {
         self.with(|disk| disk.fault = Some((operations, fault)));
     }
 
+    /// The process ends and begins again; the kernel keeps what was written, and has not
+    /// written all of it yet.
+    fn begin_again(&self) -> Self {
+        let segments = self.with(|disk| disk.segments.clone());
+        let fault = None;
+        Self(Arc::new(Mutex::new(DiskState { segments, fault })))
+    }
+
     /// The power fails: of what was not synced, each piece of 16 bytes is kept if
     /// `keep` says so. Afterwards the disk is sound again.
     fn lose_power(&self, mut keep: impl FnMut() -> bool) -> Self {
@@ -143,12 +151,11 @@ impl Medium for Disk {
 
     fn read(&self, id: u64) -> io::Result<Vec<u8>> {
         self.with(|disk| {
-            let contents = disk.segments.get(&id).ok_or(io::ErrorKind::NotFound)?;
-            let mut bytes = contents.durable.clone();
-            for (at, written) in &contents.pending {
-                overlay(&mut bytes, *at, written);
+            let contents = disk.segments.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
+            for (at, written) in std::mem::take(&mut contents.pending) {
+                overlay(&mut contents.durable, at, &written);
             }
-            Ok(bytes)
+            Ok(contents.durable.clone())
         })
     }
 
@@ -212,7 +219,12 @@ fn open(base: &MemoryStorage, disk: &Disk) -> Result<JournaledStorage, OpenError
 }
 
 fn put(storage: &JournaledStorage, rows: &[(u8, Option<u8>)]) -> Result<(), StoreError> {
-    storage.write(&mut |writer| {
+    stage(storage, rows)?;
+    storage.settle()
+}
+
+fn stage(storage: &JournaledStorage, rows: &[(u8, Option<u8>)]) -> Result<(), StoreError> {
+    storage.stage(&mut |writer| {
         for (key, value) in rows {
             match value {
                 Some(value) => writer.insert(Table::Entries, &[*key], &[*value; VALUE_BYTES])?,
@@ -249,6 +261,10 @@ fn rows(storage: &dyn Storage) -> Model {
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<(u8, Option<u8>)>),
+    /// A write between whose halves all that is there is brought into the base.
+    SlowWrite(Vec<(u8, Option<u8>)>),
+    /// The first half of a write; the other comes with the next, if it does.
+    Stage(Vec<(u8, Option<u8>)>),
     Checkpoint,
     Fault(u32, Fault),
     PowerLoss(u64),
@@ -265,7 +281,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Fault::Dead)
     ];
     let step = prop_oneof![
-        8 => proptest::collection::vec(row, 1..4).prop_map(Step::Write),
+        8 => proptest::collection::vec(row.clone(), 1..4).prop_map(Step::Write),
+        2 => proptest::collection::vec(row.clone(), 1..4).prop_map(Step::SlowWrite),
+        2 => proptest::collection::vec(row, 1..4).prop_map(Step::Stage),
         1 => Just(Step::Checkpoint),
         2 => (0..6_u32, fault).prop_map(|(after, fault)| Step::Fault(after, fault)),
         1 => any::<u64>().prop_map(Step::PowerLoss),
@@ -294,12 +312,37 @@ proptest! {
         let mut model = Model::new();
         // As it would be with a write whose outcome is not known.
         let mut in_doubt: Option<Model> = None;
+        let mut staged: Option<Model> = None;
         for step in steps {
             match step {
-                Step::Write(write) => {
+                Step::Fault(..) => {}
+                Step::PowerLoss(_) | Step::Kill => in_doubt = staged.take().or(in_doubt),
+                _ => {
+                    if let Some(after) = staged.take() {
+                        match storage.settle() {
+                            Ok(()) => (model, in_doubt) = (after, None),
+                            Err(_) => in_doubt = Some(after),
+                        }
+                    }
+                }
+            }
+            match step {
+                Step::Write(_) | Step::SlowWrite(_) => {
+                    let (Step::Write(write) | Step::SlowWrite(write)) = &step else {
+                        unreachable!("it is one of them")
+                    };
                     let mut after = model.clone();
-                    apply(&mut after, &write);
-                    match put(&storage, &write) {
+                    apply(&mut after, write);
+                    let mut outcome = stage(&storage, write);
+                    if outcome.is_ok() {
+                        let found = rows(&storage);
+                        prop_assert!(found == model || found == after);
+                        if matches!(step, Step::SlowWrite(_)) {
+                            let _ = storage.checkpoint();
+                        }
+                        outcome = storage.settle();
+                    }
+                    match outcome {
                         Ok(()) => {
                             model = after;
                             in_doubt = None;
@@ -308,6 +351,18 @@ proptest! {
                         Err(_) => in_doubt = Some(after),
                     }
                     prop_assert_eq!(rows(&storage), model.clone());
+                }
+                Step::Stage(write) => {
+                    let mut after = model.clone();
+                    apply(&mut after, &write);
+                    match stage(&storage, &write) {
+                        Ok(()) => staged = Some(after),
+                        Err(StoreError::Full(_)) => {}
+                        Err(_) => in_doubt = Some(after),
+                    }
+                    // The thread that brings all into the base may have done the other half.
+                    let found = rows(&storage);
+                    prop_assert!(found == model || Some(&found) == staged.as_ref());
                 }
                 // It may fail on a disk that is broken.
                 Step::Checkpoint => drop(storage.checkpoint()),
@@ -327,7 +382,7 @@ proptest! {
                 }
                 Step::Kill => {
                     crash(storage, &disk);
-                    disk = disk.lose_power(|| true);
+                    disk = disk.begin_again();
                     storage = open(&base, &disk).unwrap();
                     let found = rows(&storage);
                     prop_assert!(found == model || Some(&found) == in_doubt.as_ref());
@@ -337,6 +392,11 @@ proptest! {
             }
         }
         disk.with(|disk| disk.fault = None);
+        if let Some(after) = staged
+            && storage.settle().is_ok()
+        {
+            model = after;
+        }
         // A clean end brings all into the base.
         put(&storage, &[(200, Some(1))]).unwrap();
         model.insert(200, 1);
