@@ -1,9 +1,10 @@
 //! Bringing what is in memory into the base, on a thread of its own.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Finish, StoreError};
+use super::super::{Finish, StoreError, Table, Writer};
 use super::log::Log;
 use super::{ACTIVE_BYTES_MAX, Applied, BEHIND_BYTES_MAX, Shared, lock, set_applied};
 
@@ -13,6 +14,10 @@ const ACTIVE_AGE_MAX: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// After a failure it is tried again this much later.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Changes that are brought in one transaction, about: their pages take more than they do, and
+/// the base has some 16 MB for them.
+const PART_BYTES: usize = if cfg!(test) { 2_000 } else { 10 * 1024 * 1024 };
 
 /// How the checkpoints stand.
 #[derive(Default)]
@@ -141,19 +146,28 @@ impl Shared {
     }
 
     /// Brings the frozen layer into the base and lets go of it.
+    ///
+    /// In parts, so that the pages that a transaction changes fit the base's memory: it would
+    /// write those that do not, and read them again to write them once more. Between two parts
+    /// the base is in no state that ever was; but readers see the frozen layer over it, and an
+    /// opening replays all of the layer's records, since the mark comes with the last part.
     fn bring(&self, applied: &Applied) -> Result<(), StoreError> {
         let Some(frozen) = self.layers().frozen.clone() else {
             return Ok(());
         };
-        let written = self.base.write(&mut |writer| {
-            for (table, mut changes) in frozen.tables() {
-                writer.apply(table, &mut changes)?;
+        let mut rows = frozen.iter().peekable();
+        let mut is_whole = false;
+        while !is_whole {
+            let written = self.base.write(&mut |writer| {
+                is_whole = bring_part(&mut rows, writer)?;
+                if is_whole {
+                    set_applied(writer, applied)?;
+                }
+                Ok(Finish::Commit)
+            });
+            if written.is_err() {
+                return self.mend_base(written);
             }
-            set_applied(writer, applied)?;
-            Ok(Finish::Commit)
-        });
-        if written.is_err() {
-            return self.mend_base(written);
         }
         {
             let mut layers = self.layers_mut();
@@ -219,4 +233,25 @@ impl Shared {
         lock(&self.checkpoints).stopping = true;
         self.changed.notify_all();
     }
+}
+
+/// Brings what comes next; whether that is all.
+fn bring_part<'b>(
+    rows: &mut Peekable<impl Iterator<Item = (Table, &'b [u8], Option<&'b [u8]>)>>,
+    writer: &mut dyn Writer,
+) -> Result<bool, StoreError> {
+    let mut bytes = 0;
+    while let Some((table, ..)) = rows.peek().copied() {
+        if bytes >= PART_BYTES {
+            return Ok(false);
+        }
+        let mut of_table = std::iter::from_fn(|| {
+            let next = |(other, ..): &(Table, _, _)| *other == table && bytes < PART_BYTES;
+            let (_, key, value) = rows.next_if(next)?;
+            bytes += key.len() + value.map_or(0, <[u8]>::len);
+            Some((key, value))
+        });
+        writer.apply(table, &mut of_table)?;
+    }
+    Ok(true)
 }

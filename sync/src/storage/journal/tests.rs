@@ -213,9 +213,52 @@ impl Segment for Open {
     }
 }
 
+/// A base one of whose transactions fails.
+#[derive(Clone, Default)]
+struct FailingBase {
+    base: MemoryStorage,
+    /// Transactions from now on until it does.
+    fault: Arc<Mutex<Option<u32>>>,
+}
+
+impl Storage for FailingBase {
+    fn read(
+        &self,
+        work: &mut dyn FnMut(&dyn Reader) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.base.read(work)
+    }
+
+    fn write(
+        &self,
+        work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut fault = self.fault.lock().unwrap();
+        let fails = *fault == Some(0);
+        *fault = fault.and_then(|transactions| transactions.checked_sub(1));
+        self.base.write(&mut |writer| match work(writer)? {
+            Finish::Commit if fails => Err(StoreError::NotRun),
+            finish => Ok(finish),
+        })
+    }
+}
+
+impl Base for FailingBase {
+    fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.base.snapshot()
+    }
+
+    fn has_failed(&self) -> bool {
+        false
+    }
+}
+
 fn open(base: &MemoryStorage, disk: &Disk) -> Result<JournaledStorage, OpenError> {
-    let path = PathBuf::from("test");
-    JournaledStorage::begin(Box::new(base.clone()), Box::new(disk.clone()), path)
+    open_over(Box::new(base.clone()), disk)
+}
+
+fn open_over(base: Box<dyn Base>, disk: &Disk) -> Result<JournaledStorage, OpenError> {
+    JournaledStorage::begin(base, Box::new(disk.clone()), PathBuf::from("test"))
 }
 
 fn put(storage: &JournaledStorage, rows: &[(u8, Option<u8>)]) -> Result<(), StoreError> {
@@ -267,6 +310,8 @@ enum Step {
     Stage(Vec<(u8, Option<u8>)>),
     Checkpoint,
     Fault(u32, Fault),
+    /// So many transactions from now one of the base fails.
+    BaseFault(u32),
     PowerLoss(u64),
     /// The process ends and begins again; the kernel keeps what was written.
     Kill,
@@ -286,6 +331,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => proptest::collection::vec(row, 1..4).prop_map(Step::Stage),
         1 => Just(Step::Checkpoint),
         2 => (0..6_u32, fault).prop_map(|(after, fault)| Step::Fault(after, fault)),
+        1 => (0..4_u32).prop_map(Step::BaseFault),
         1 => any::<u64>().prop_map(Step::PowerLoss),
         1 => Just(Step::Kill),
     ];
@@ -306,16 +352,17 @@ proptest! {
     /// of room is not, and what failed in its sync is there as a whole or not at all.
     #[test]
     fn what_was_acknowledged_survives_every_fault(steps in steps()) {
-        let base = MemoryStorage::default();
+        let base = FailingBase::default();
         let mut disk = Disk::default();
-        let mut storage = open(&base, &disk).unwrap();
+        let open = |disk: &Disk| open_over(Box::new(base.clone()), disk);
+        let mut storage = open(&disk).unwrap();
         let mut model = Model::new();
         // As it would be with a write whose outcome is not known.
         let mut in_doubt: Option<Model> = None;
         let mut staged: Option<Model> = None;
         for step in steps {
             match step {
-                Step::Fault(..) => {}
+                Step::Fault(..) | Step::BaseFault(_) => {}
                 Step::PowerLoss(_) | Step::Kill => in_doubt = staged.take().or(in_doubt),
                 _ => {
                     if let Some(after) = staged.take() {
@@ -367,6 +414,7 @@ proptest! {
                 // It may fail on a disk that is broken.
                 Step::Checkpoint => drop(storage.checkpoint()),
                 Step::Fault(after, fault) => disk.break_after(after, fault),
+                Step::BaseFault(after) => *base.fault.lock().unwrap() = Some(after),
                 Step::PowerLoss(seed) => {
                     let mut random = seed;
                     crash(storage, &disk);
@@ -374,7 +422,7 @@ proptest! {
                         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                         random >> 63 == 1
                     });
-                    storage = open(&base, &disk).unwrap();
+                    storage = open(&disk).unwrap();
                     let found = rows(&storage);
                     prop_assert!(found == model || Some(&found) == in_doubt.as_ref());
                     model = found;
@@ -383,7 +431,7 @@ proptest! {
                 Step::Kill => {
                     crash(storage, &disk);
                     disk = disk.begin_again();
-                    storage = open(&base, &disk).unwrap();
+                    storage = open(&disk).unwrap();
                     let found = rows(&storage);
                     prop_assert!(found == model || Some(&found) == in_doubt.as_ref());
                     model = found;
@@ -392,6 +440,7 @@ proptest! {
             }
         }
         disk.with(|disk| disk.fault = None);
+        *base.fault.lock().unwrap() = None;
         if let Some(after) = staged
             && storage.settle().is_ok()
         {
@@ -401,7 +450,7 @@ proptest! {
         put(&storage, &[(200, Some(1))]).unwrap();
         model.insert(200, 1);
         drop(storage);
-        prop_assert_eq!(rows(&base), model);
+        prop_assert_eq!(rows(&base.base), model);
     }
 
     /// A scan over all layers sees what a plain map would hold, wherever it begins, ends
