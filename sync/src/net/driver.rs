@@ -27,7 +27,7 @@ use crate::codec;
 use crate::model::{Delta, Frontier, PeerId, VersionVector};
 use crate::protocol::{
     AckTarget, Decide, Input, Message, Now, Operation, Output, Replica, RequestId, Status, TakeIn,
-    TakenIn, WriteReceipt, WriteRefused, WriteRequest, settle, stage,
+    TakenIn, WriteReceipt, WriteRefused, WriteRequest, serve, settle, stage,
 };
 use crate::storage::mending::{Mend, Mended};
 use crate::storage::{Storage, StoreError};
@@ -205,6 +205,9 @@ impl Driver {
             .collect();
         let now = self.now();
         let disk = self.disk.clone();
+        let head_before = self.replica.feed().head;
+        let watched = self.hub.0.is_watched();
+        self.replica.collect_changes(watched);
         let staged = disk.within(|| stage(&mut self.replica, &*self.storage, now, inputs));
         let outcome = match staged {
             Ok(early) => {
@@ -222,16 +225,28 @@ impl Driver {
         match outcome {
             Ok(outputs) => {
                 let changes = self.replica.take_changes();
+                let head = self.replica.feed().head;
                 // What writes nothing proves nothing.
-                if !changes.is_empty() {
+                if head > head_before {
                     if disk.works() {
                         info!("the store works again; writes are accepted");
                     }
-                    self.hub.0.tell(changes, self.replica.feed().head);
+                    match watched {
+                        true => self.hub.0.tell(changes, head),
+                        false => self.hub.0.tell_head(head),
+                    }
                 }
                 self.tell_reached();
                 for output in outputs {
                     self.output(turn, output);
+                }
+                match disk.within(|| serve(&mut self.replica, &*self.storage)) {
+                    Ok(outputs) => outputs
+                        .into_iter()
+                        .for_each(|output| self.output(turn, output)),
+                    Err(error) => {
+                        warn!(error = %chain(&error), "a snapshot for a peer cannot be read; it will ask again");
+                    }
                 }
             }
             Err(error) => {

@@ -123,13 +123,27 @@ impl Hub {
         state.head = head;
     }
 
+    /// Whether there is any live watcher.
+    pub(super) fn is_watched(&self) -> bool {
+        !lock(&self.state).watched.is_empty()
+    }
+
+    /// Changes have been committed up to `head`, and were not collected since there was no
+    /// live watcher. Who has become one since is sent to the store's feed.
+    pub(super) fn tell_head(&self, head: u64) {
+        let mut state = lock(&self.state);
+        state.head = head;
+        for mailbox in state.mailboxes() {
+            lock(&mailbox.contents).overflowed = true;
+            mailbox.filled.notify_one();
+        }
+    }
+
     /// Nothing will be told any more.
     pub(super) fn end(&self) {
         let mut state = lock(&self.state);
         state.ended = true;
-        let prefixes = state.watched.values();
-        let watchers = prefixes.flat_map(|prefixes| prefixes.watchers.values());
-        for mailbox in watchers.flat_map(HashMap::values) {
+        for mailbox in state.mailboxes() {
             lock(&mailbox.contents).ended = true;
             mailbox.filled.notify_one();
         }
@@ -177,6 +191,12 @@ impl State {
             let seen = Seen::new(item);
             concerned.for_each(|mailbox| mailbox.put(&seen));
         }
+    }
+
+    fn mailboxes(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        let prefixes = self.watched.values();
+        let watchers = prefixes.flat_map(|prefixes| prefixes.watchers.values());
+        watchers.flat_map(HashMap::values)
     }
 
     /// The mailboxes of those whom changes of a key concern.
@@ -383,6 +403,21 @@ mod tests {
         }
         assert_eq!(positions(&many).len(), MAILBOX_ITEMS_MAX);
         assert!(matches!(many.take(), Found::Overflow));
+    }
+
+    #[tokio::test]
+    async fn who_came_while_nothing_was_collected_goes_on_from_the_feed() {
+        let hub = Hub::new(3);
+        assert!(!hub.is_watched());
+        let come = hub.subscribe_at(3, &filter(None, "")).unwrap();
+        assert!(hub.is_watched());
+        hub.tell_head(5);
+        come.filled().await;
+        assert!(matches!(come.take(), Found::Overflow));
+        drop(come);
+        hub.tell_head(6);
+        let next = hub.subscribe_at(6, &filter(None, "")).unwrap();
+        assert!(matches!(next.take(), Found::Nothing(6)));
     }
 
     #[tokio::test]

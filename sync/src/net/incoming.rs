@@ -26,6 +26,8 @@ const LIVE_SILENCE_MAX: Duration = Duration::from_secs(15);
 /// A bulk connection on which nothing comes for so long is dead: its owner closes it
 /// earlier.
 const BULK_SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Memory that is taken at once for a frame: a chunk of a snapshot fits.
+const READ_AHEAD_BYTES: usize = 192 * 1024;
 
 /// How this node introduces itself.
 #[derive(Clone, Debug)]
@@ -186,7 +188,7 @@ pub(super) async fn read_body(
     stream: &mut (impl AsyncRead + Unpin),
     length: usize,
 ) -> io::Result<Vec<u8>> {
-    let mut frame = Vec::with_capacity(length.min(64 * 1024));
+    let mut frame = Vec::with_capacity(length.min(READ_AHEAD_BYTES));
     let limit = u64::try_from(length).unwrap_or(u64::MAX);
     if stream.take(limit).read_to_end(&mut frame).await? < length {
         return Err(io::ErrorKind::UnexpectedEof.into());

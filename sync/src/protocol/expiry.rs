@@ -105,7 +105,7 @@ impl Replica {
             if let Some(record) = expiries::expire(writer, &mut self.header, &due, storing)? {
                 bytes += record.document.weight();
                 self.counters.expired += 1;
-                self.changes.push((key, record));
+                self.note_change(key, record);
             }
         }
         self.expiries.next_ms = expiries::first(writer, self.expiries.from_ms)?;
@@ -125,10 +125,10 @@ impl Replica {
         let Stored { ended, record } = stored;
         if let Some(ended) = ended {
             self.counters.expired += 1;
-            self.changes.push((key.clone(), ended));
+            self.note_change(key.clone(), ended);
         }
         self.expiries.note(&record);
-        self.changes.push((key, record));
+        self.note_change(key, record);
     }
 }
 

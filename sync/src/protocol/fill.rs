@@ -398,10 +398,10 @@ impl Replica {
         part.documents = later;
         for (key, writes) in next {
             let before = ours.remove(&key).unwrap_or_default();
-            self.take_document(now, part, past_is_lost, key, before, &writes, writer)?;
+            self.take_document(now, part, past_is_lost, key, before, writes, writer)?;
         }
         for (key, before) in ours {
-            self.take_document(now, part, past_is_lost, key, before, &[], writer)?;
+            self.take_document(now, part, past_is_lost, key, before, Vec::new(), writer)?;
         }
         Ok(bound)
     }
@@ -418,16 +418,11 @@ impl Replica {
         past_is_lost: bool,
         key: Key,
         before: EntryRecord,
-        writes: &[Write],
+        writes: Vec<Write>,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
-        let mut document = Document::from_writes(writes.to_vec()).unwrap_or_default();
-        if document.is_empty() {
-            // Not as it was there: what can be made of it.
-            for write in writes {
-                document.merge(write);
-            }
-        }
+        // If it is not as it was there: what can be made of it.
+        let mut document = Document::merged(writes);
         if let Some(version) = document.version() {
             let bound_ms = self.config.clock_ahead_max_ms;
             self.clock.observe(version.clock, now.wall_ms, bound_ms);

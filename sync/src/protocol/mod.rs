@@ -63,6 +63,6 @@ pub use mending::mend_requests;
 pub use message::{Message, PullChunk};
 pub use overlay::Mesh;
 pub use peers::{Counters, PeerStatus, Progress, Status};
-pub use replica::{Replica, commit, settle, stage, write_requests};
+pub use replica::{Replica, commit, serve, settle, stage, write_requests};
 pub use standing::{Standing, Trust};
 pub use tree::{Have, TreeMessage};

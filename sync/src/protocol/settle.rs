@@ -138,7 +138,6 @@ impl Replica {
         now: Now,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
-        self.serve_snapshots(writer)?;
         if self.has_parts() {
             return self.take_part(now, writer);
         }

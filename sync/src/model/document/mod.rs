@@ -73,12 +73,31 @@ impl Document {
     /// # Errors
     /// [`InvalidDocument`] where they cannot be what [`Self::writes`] returned.
     pub fn from_writes(writes: Vec<Write>) -> Result<Self, InvalidDocument> {
+        Self::are_whole(&writes)?;
+        Ok(Self { writes })
+    }
+
+    /// The same, or the writes merged as any other writes, where they are not a document's.
+    pub fn merged(writes: Vec<Write>) -> Self {
+        match Self::are_whole(&writes) {
+            Ok(()) => Self { writes },
+            Err(_) => {
+                let mut document = Self::default();
+                for write in &writes {
+                    document.merge(write);
+                }
+                document
+            }
+        }
+    }
+
+    fn are_whole(writes: &[Write]) -> Result<(), InvalidDocument> {
         if !writes.is_sorted_by(|a, b| a.version < b.version) {
             return Err(InvalidDocument::Order);
         }
         let root = writes.iter().filter_map(root_of).max();
         let mut parts = BTreeSet::new();
-        for write in &writes {
+        for write in writes {
             write.check_order().map_err(InvalidDocument::Write)?;
             for PartWrite { part, .. } in &write.parts {
                 if is_ended(part, write.version, root) || !parts.insert(part) {
@@ -86,7 +105,7 @@ impl Document {
                 }
             }
         }
-        Ok(Self { writes })
+        Ok(())
     }
 
     /// The writes that still have a say, ascending by version, each with only those
