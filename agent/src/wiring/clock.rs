@@ -20,8 +20,8 @@
 //!   and that its clock is right once it has been set back by as much.
 //!
 //! A verdict counts after four looks in a row, and not while this process has been
-//! stalled: then frames have waited for it, and every other clock seems behind. The same is
-//! seen where all frames are long on their way, but **by every node**. Therefore a node
+//! stalled: then frames have waited for it, and every other clock seems behind. (Membership
+//! goes by the frames that waited least.) The same is seen where all frames are long on their way, but **by every node**. Therefore a node
 //! first announces that it finds itself ahead, and refuses only if it is not one of more
 //! than half that do: more than half of the clocks cannot be ahead of more than half.
 

@@ -1,11 +1,15 @@
 //! The clocks of the other nodes, measured by the frames they send.
 //!
 //! Every frame carries its sender's wall clock. The difference from ours at its
-//! arrival is the offset of the two clocks less the time on the way, which is
-//! small; the median of the last [`SAMPLES`] is not moved by a frame that waited
-//! somewhere. Only authentic frames get here, and their numbers may still be
-//! anything: differences saturate, and membership depends on none of them. The
-//! table is bounded by [`MEMBERS_MAX`] and forgets the node heard least recently.
+//! arrival is the offset of the two clocks less the time on the way, so of the last
+//! [`SAMPLES`] the largest is the nearest to the truth: it is that of the frame that
+//! waited least (the clock filter of NTP, RFC 5905, section 10, keeps the sample of the
+//! least delay for the same reason). On a busy machine most frames may wait for longer
+//! than clocks may differ, and few of them do not; so where fewer than [`FRAMES_MIN`] were
+//! heard, only an offset that no frame waits for is believed. Only authentic frames get
+//! here, and their numbers may still be anything: differences saturate, and membership
+//! depends on none of them. The table is bounded by [`MEMBERS_MAX`] and forgets the node
+//! heard least recently.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,8 +21,12 @@ use crate::clock::ClockOffset;
 use crate::heartbeat::Moment;
 use crate::name::NodeId;
 
-/// Frames of one node that its offset is the median of.
+/// Frames of one node that its offset is the largest of.
 const SAMPLES: usize = 7;
+/// With fewer, a node's offset is not known yet, ...
+const FRAMES_MIN: usize = 3;
+/// ... unless it is larger than this, in milliseconds.
+const WAIT_MAX_MS: u64 = 10_000;
 
 /// This node's wall clock as frames carry it: milliseconds since the Unix epoch,
 /// 0 before it.
@@ -62,10 +70,12 @@ impl ClockTable {
             .push_back(i64::try_from(ahead).unwrap_or(bound));
     }
 
-    /// The node's clock minus ours, if it was heard.
+    /// The node's clock minus ours, if it was heard often enough.
     pub(crate) fn offset(&self, node: &NodeId) -> Option<ClockOffset> {
         let offsets = &self.clocks.get(node)?.offsets;
-        median(offsets.iter().copied().collect()).map(ClockOffset)
+        let offset = offsets.iter().copied().max()?;
+        let known = offsets.len() >= FRAMES_MIN || offset.unsigned_abs() > WAIT_MAX_MS;
+        known.then_some(ClockOffset(offset))
     }
 
     /// The median of the clocks of this node and of those that are `live`, minus
@@ -101,12 +111,6 @@ fn signed_ms(wall: SystemTime) -> i128 {
     }
 }
 
-/// The value in the middle; of two, the smaller.
-fn median(mut values: Vec<i64>) -> Option<i64> {
-    values.sort_unstable();
-    values.get(values.len().checked_sub(1)? / 2).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -127,14 +131,40 @@ mod tests {
         }
     }
 
+    /// Hears a clock often enough.
+    fn hear(table: &mut ClockTable, node: &NodeId, clock_ms: u64, now: Moment) {
+        for _ in 0..FRAMES_MIN {
+            table.note(node, clock_ms, now);
+        }
+    }
+
     #[test]
-    fn a_frame_that_waited_does_not_move_the_offset() {
+    fn frames_that_waited_do_not_move_the_offset_if_one_did_not() {
+        for waited in [
+            &[1, 0, 900, 2, 1, 40_000, 0][..],
+            &[1_500, 1_400, 1_300, 0],
+            &[1_500, 0, 1_400, 1_300, 1_600, 1_500, 1_900],
+        ] {
+            let mut table = ClockTable::default();
+            for late in waited {
+                table.note(&node(1), 5_250, at(5_000 + late));
+            }
+            assert_eq!(table.offset(&node(1)), Some(ClockOffset(250)), "{waited:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_frames_say_nothing_of_a_clock_unless_they_cannot_have_waited_so_long() {
         let mut table = ClockTable::default();
         assert_eq!(table.offset(&node(1)), None);
-        for late in [1, 0, 900, 2, 1, 40_000, 0] {
-            table.note(&node(1), 5_250, at(5_000 + late));
+        for _ in 1..FRAMES_MIN {
+            table.note(&node(1), 50_000, at(51_500));
+            assert_eq!(table.offset(&node(1)), None);
         }
-        assert_eq!(table.offset(&node(1)), Some(ClockOffset(249)));
+        table.note(&node(1), 50_000, at(51_500));
+        assert_eq!(table.offset(&node(1)), Some(ClockOffset(-1_500)));
+        table.note(&node(2), 50_000, at(60_001));
+        assert_eq!(table.offset(&node(2)), Some(ClockOffset(-10_001)));
     }
 
     #[test]
@@ -155,7 +185,7 @@ mod tests {
         let mut table = ClockTable::default();
         assert_eq!(table.median_offset(|_| true), None);
         for (n, clock_ms) in [(1, 10_003), (2, u64::MAX), (3, 10_005), (4, 10_006)] {
-            table.note(&node(n), clock_ms, at(10_000));
+            hear(&mut table, &node(n), clock_ms, at(10_000));
         }
         assert_eq!(table.median_offset(|_| true), Some(ClockOffset(5)));
         table.retain(|known| *known == node(1));
@@ -169,7 +199,7 @@ mod tests {
         let seen_by = |own: usize| {
             let mut table = ClockTable::default();
             for (n, clock_ms) in clocks.iter().enumerate().filter(|(n, _)| *n != own) {
-                table.note(&node(n), *clock_ms, at(clocks[own]));
+                hear(&mut table, &node(n), *clock_ms, at(clocks[own]));
             }
             table.median_offset(|_| true).unwrap().0
         };
@@ -180,10 +210,10 @@ mod tests {
     fn of_two_nodes_and_of_two_halves_nobody_finds_itself_off() {
         for theirs in [1_000, 5_000] {
             let mut table = ClockTable::default();
-            table.note(&node(1), theirs, at(3_000));
+            hear(&mut table, &node(1), theirs, at(3_000));
             assert_eq!(table.median_offset(|_| true), Some(ClockOffset(0)));
-            table.note(&node(2), theirs, at(3_000));
-            table.note(&node(3), 3_000, at(3_000));
+            hear(&mut table, &node(2), theirs, at(3_000));
+            hear(&mut table, &node(3), 3_000, at(3_000));
             assert_eq!(table.median_offset(|_| true), Some(ClockOffset(0)));
         }
     }
@@ -192,7 +222,8 @@ mod tests {
     fn the_clock_of_a_node_that_is_gone_has_no_say() {
         let mut table = ClockTable::default();
         for n in 1..=3 {
-            table.note(&node(n), if n == 3 { 5_000 } else { 9_000 }, at(5_000));
+            let clock_ms = if n == 3 { 5_000 } else { 9_000 };
+            hear(&mut table, &node(n), clock_ms, at(5_000));
         }
         let live = |id: &NodeId| *id == node(3);
         assert_eq!(table.median_offset(live), Some(ClockOffset(0)));
@@ -208,7 +239,7 @@ mod tests {
                 instant: start.instant + Duration::from_millis(n as u64),
                 ..start
             };
-            table.note(&node(n), 0, now);
+            hear(&mut table, &node(n), 0, now);
         }
         assert_eq!(table.clocks.len(), MEMBERS_MAX);
         assert_eq!(table.offset(&node(0)), None);
@@ -222,7 +253,7 @@ mod tests {
             let since = Duration::from_secs(u64::from(ours));
             let wall = if before { UNIX_EPOCH - since } else { UNIX_EPOCH + since };
             let now = Moment { instant: Instant::now(), wall };
-            table.note(&node(1), theirs, now);
+            hear(&mut table, &node(1), theirs, now);
             let offset = table.offset(&node(1)).unwrap().0;
             let exact = i128::from(theirs) - signed_ms(wall);
             prop_assert_eq!(i128::from(offset), exact.clamp(i64::MIN.into(), i64::MAX.into()));

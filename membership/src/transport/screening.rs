@@ -225,7 +225,7 @@ impl Screen {
         Some(keys.best_first())
     }
 
-    /// A member's clock minus ours, once it was heard directly.
+    /// A member's clock minus ours, once it was heard directly and often enough.
     pub(crate) fn clock_offset(&self, node: &NodeId) -> Option<ClockOffset> {
         self.clocks.offset(node)
     }
