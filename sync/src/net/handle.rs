@@ -194,6 +194,7 @@ pub fn start(
     let incoming = Incoming {
         greeting,
         commands: commands.clone(),
+        links: links.clone(),
         desk,
         // A pool of their own, so that slow peers do not hold up clients.
         pending_bytes: Arc::new(Semaphore::new(options.pending_bytes_max)),

@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use super::Stream;
 use super::driver::Command;
+use super::links::Links;
 use super::verify::Desk;
 use crate::codec::{
     self, DecodeError, FRAME_BYTES_MAX, HELLO_BYTES_MAX, Hello, LENGTH_BYTES, Lane, PROTOCOL,
@@ -84,6 +85,7 @@ impl Greeting {
 pub(super) struct Incoming {
     pub(super) greeting: Greeting,
     pub(super) commands: mpsc::Sender<Command>,
+    pub(super) links: Arc<Links>,
     /// Answers questions about what the store holds.
     pub(super) desk: Desk,
     /// A permit a byte that is not yet committed.
@@ -120,7 +122,10 @@ impl Incoming {
         self.greeting.check(&theirs, peer)?;
 
         let silence_max = match theirs.lane {
-            Lane::Live => LIVE_SILENCE_MAX,
+            Lane::Live => {
+                self.links.is_back(peer);
+                LIVE_SILENCE_MAX
+            }
             Lane::Bulk => BULK_SILENCE_MAX,
             Lane::Verify => return self.desk.serve(stream).await,
         };

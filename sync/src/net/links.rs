@@ -4,6 +4,10 @@
 //! answers with its vector), and then sends what is queued for the peer and what
 //! comes on the ring. The bulk lane connects when there is something to send and
 //! hangs up when there has been nothing for a while.
+//!
+//! Attempts that fail come at growing distances. A peer that was away and opens its own
+//! connection shows that it is back, and is tried at once: until both directions are up, it
+//! lacks what is written here.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -15,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -99,6 +103,8 @@ struct Link {
     status: Arc<Mutex<LinkStatus>>,
     /// By which the ring knows the live lane.
     reader: Arc<AtomicU64>,
+    /// The peer can be reached again.
+    back: Arc<Notify>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -173,6 +179,16 @@ impl Links {
         lock(&self.peers).clone()
     }
 
+    /// The peer has opened a connection to this node. The pause before the next attempt to
+    /// connect to it ends, if there is one.
+    pub(super) fn is_back(&self, peer: &PeerId) {
+        if let Some(link) = self.lock().get(peer) {
+            // Kept, so that an attempt that is failing just now does not miss it. At worst it
+            // ends a later pause, the shortest aside.
+            link.back.notify_one();
+        }
+    }
+
     pub(super) fn statuses(&self) -> Vec<LinkStatus> {
         let ring = &self.shared.ring;
         let mut statuses: Vec<LinkStatus> = self
@@ -206,17 +222,20 @@ impl Link {
         }));
         // No reader has this number.
         let reader = Arc::new(AtomicU64::new(u64::MAX));
+        let back = Arc::new(Notify::new());
         let task = LinkTask {
             shared: shared.clone(),
             peer,
             status: status.clone(),
             reader: reader.clone(),
+            back: back.clone(),
         };
         let bulk_task = LinkTask {
             shared: shared.clone(),
             peer: task.peer.clone(),
             status: status.clone(),
             reader: reader.clone(),
+            back: back.clone(),
         };
         let tasks = [
             shared.runtime.spawn(task.run_live(live_queue)),
@@ -227,6 +246,7 @@ impl Link {
             bulk,
             status,
             reader,
+            back,
             tasks,
         }
     }
@@ -245,6 +265,7 @@ struct LinkTask {
     peer: Peer,
     status: Arc<Mutex<LinkStatus>>,
     reader: Arc<AtomicU64>,
+    back: Arc<Notify>,
 }
 
 impl LinkTask {
@@ -274,8 +295,12 @@ impl LinkTask {
             }
             // What was queued for the old connection is void.
             while queue.try_recv().is_ok() {}
-            sleep(jittered(pause)).await;
-            pause = (pause * 2).min(RETRY_MAX);
+            // However often it comes back.
+            sleep(jittered(RETRY_MIN)).await;
+            pause = match timeout(jittered(pause - RETRY_MIN), self.back.notified()).await {
+                Ok(()) => RETRY_MIN,
+                Err(_) => (pause * 2).min(RETRY_MAX),
+            };
         }
     }
 
@@ -457,4 +482,66 @@ fn jittered(pause: Duration) -> Duration {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Connecting;
+    use super::*;
+
+    /// A peer that is away, and the moments at which it was tried.
+    struct Away(mpsc::UnboundedSender<tokio::time::Instant>);
+
+    impl Connector for Away {
+        fn connect<'c>(&'c self, _: &'c Peer) -> Connecting<'c> {
+            let _ = self.0.send(tokio::time::Instant::now());
+            Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_come_seldom_until_the_peer_shows_that_it_is_back() {
+        let (tried, mut attempts) = mpsc::unbounded_channel();
+        let greeting = Greeting {
+            cluster: "c".to_owned(),
+            node: "n1".to_owned(),
+        };
+        let links = Links::new(
+            greeting,
+            Arc::new(Away(tried)),
+            mpsc::channel(8).0,
+            Ring::new(1),
+            tokio::runtime::Handle::current(),
+        );
+        let peer = Peer {
+            id: PeerId::new("n2"),
+            address: ([127, 0, 0, 1], 1).into(),
+        };
+        links.set_peers(vec![peer.clone()], &BTreeSet::from([peer.id.clone()]));
+        let mut before = attempts.recv().await.unwrap();
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            let next = attempts.recv().await.unwrap();
+            pauses.push(next - before);
+            before = next;
+        }
+        let longest = RETRY_MAX.mul_f64(1.25) + Duration::from_millis(2);
+        assert!(pauses.iter().all(|pause| *pause <= longest), "{pauses:?}");
+        assert!(pauses[9] >= RETRY_MAX.mul_f64(0.7), "{pauses:?}");
+        // It shows that again and again, and is tried as often, and no more often.
+        for _ in 0..3 {
+            sleep(Duration::from_millis(1)).await;
+            links.is_back(&peer.id);
+            links.is_back(&peer.id);
+            let next = attempts.recv().await.unwrap();
+            let pause = next - before;
+            let shortest = RETRY_MIN.mul_f64(0.7);
+            assert!(pause >= shortest && pause <= 2 * RETRY_MIN, "{pause:?}");
+            before = next;
+        }
+        let after = attempts.recv().await.unwrap() - before;
+        assert!(after <= 2 * RETRY_MIN, "they begin anew: {after:?}");
+        let then = attempts.recv().await.unwrap() - before - after;
+        assert!(then > after, "{then:?}");
+    }
 }
