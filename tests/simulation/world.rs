@@ -368,6 +368,8 @@ impl World {
             absent_max: self.options.absent_max,
             snapshot_from: self.options.snapshot_from,
             index_bytes: 1_000,
+            // Some documents are larger, with several writes.
+            piece_bytes: 200,
             standing_every: self.options.standing_every,
             mesh: mesh_of(&self.options, replica),
             ..Config::default()

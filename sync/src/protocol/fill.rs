@@ -19,20 +19,24 @@
 //! meanwhile it pulls. A snapshot that broke off is gone on with, at this server or another;
 //! then what all of them had is claimed.
 //!
-//! A document whose writes were merged can be larger than a frame. What is too much of it is
-//! left out, and out of the vectors too, so that it is pulled.
+//! A document whose writes were merged can be larger than a frame. It comes in pieces: chunks
+//! that end no range, each with some of its writes, before that which ends one with the rest.
+//! The server makes them of one state of it, and the asker puts them together before it looks
+//! at any.
 //!
-//! Memory: some chunks, and a thousand entries of the asker's own; where it has more in the
-//! range of a chunk than that, it takes several transactions over it.
+//! Memory: some chunks, a document that comes in pieces, and a thousand entries of the asker's
+//! own; where it has more in the range of a chunk than that, it takes several transactions
+//! over it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::pieces::{in_pieces, weight_of};
 use super::settle::STEP_BYTES;
-use super::{Message, Now, Output, Replica};
+use super::{Config, Message, Now, Output, Replica};
 use crate::model::document::{Document, Write};
-use crate::model::{Delta, Dot, Key, PeerId, Timestamp, VersionVector};
+use crate::model::{Delta, Key, PeerId, Timestamp, VersionVector};
 use crate::storage::records::EntryRecord;
 use crate::storage::{
     self, Fill, FillDone, Placing, Reader, RosterLine, StoreError, Writer, entries_after,
@@ -50,9 +54,6 @@ const CHUNK_BYTES: usize = 128 * 1024;
 /// How many chunks of a snapshot take the place of one of a pull.
 const CHUNKS: usize = 4;
 
-/// Bytes of one document in a chunk at most; its other writes are left out.
-const DOCUMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
-
 /// A part of a snapshot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotChunk {
@@ -62,9 +63,10 @@ pub struct SnapshotChunk {
     pub index: u64,
     /// The range: from after this key, or from the first ...
     pub after: Option<Key>,
-    /// ... up to and with this one, or to the last.
+    /// ... up to and with this one, or to the last; without an end, no range at all: a piece.
     pub upto: Option<Key>,
-    /// All documents of the range, each with its writes, in the order of the keys.
+    /// All documents of the range, each with its writes, in the order of the keys; or some
+    /// writes of the first document of the range that the next chunks go on with.
     pub documents: Vec<(Key, Vec<Write>)>,
     /// What the server had when it read them.
     pub vector: VersionVector,
@@ -88,6 +90,8 @@ pub(super) struct ServingSnapshot {
     next_index: u64,
     /// Chunks that may be sent.
     wanted: usize,
+    /// Those of a large document that are made, and not sent yet.
+    made: VecDeque<SnapshotChunk>,
 }
 
 impl Replica {
@@ -137,6 +141,7 @@ impl Replica {
             claim: self.vector.clone(),
             next_index: 0,
             wanted: self.snapshot_window(),
+            made: VecDeque::new(),
         });
     }
 
@@ -171,59 +176,30 @@ impl Replica {
     }
 
     fn serve_chunk(&mut self, at: usize, reader: &dyn Reader) -> Result<(), StoreError> {
-        let chunk_bytes = self.config.chunk_bytes.min(CHUNK_BYTES);
         let one = &mut self.snapshots[at];
         one.wanted -= 1;
         let (peer, session) = (one.peer.clone(), one.session);
-        let mut documents = Vec::new();
-        let mut bytes = 0;
-        let mut full = false;
-        let (mut vector, mut claim) = (self.vector.clone(), one.claim.clone());
-        let read = entries_after(reader, one.after.as_ref(), None, &mut |key, record| {
-            let (writes, left_out) = first_writes(&key, record.document);
-            for dot in left_out {
-                vector.remove(dot);
-                claim.remove(dot);
+        if one.made.is_empty() {
+            match read_on(&self.config, one, reader) {
+                Ok(read) => self.make_chunks(at, read),
+                // Another may have whole what is damaged here. It must not be passed over: all
+                // of the range is claimed.
+                Err(StoreError::Damaged { .. }) => {
+                    self.snapshots.swap_remove(at);
+                    let busy = Message::Busy { session };
+                    self.messages.push(Output::Send(peer, busy));
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
-            bytes += writes
-                .iter()
-                .map(|write| weight_of(&key, write))
-                .sum::<usize>();
-            documents.push((key, writes));
-            full = bytes >= chunk_bytes || documents.len() >= self.config.chunk_changes;
-            match full {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-        // Another may have whole what is damaged here. It must not be passed over: all of the
-        // range is claimed.
-        if let Err(StoreError::Damaged { .. }) = read {
-            self.snapshots.swap_remove(at);
-            let busy = Message::Busy { session };
-            self.messages.push(Output::Send(peer, busy));
-            return Ok(());
         }
-        read?;
-        let upto = match full {
-            true => documents.last().map(|(key, _)| key.clone()),
-            false => None,
+        let one = &mut self.snapshots[at];
+        let Some(mut chunk) = one.made.pop_front() else {
+            return Ok(());
         };
-        let roster = || self.settled.roster.values().cloned().collect();
-        let chunk = SnapshotChunk {
-            session,
-            index: one.next_index,
-            after: one.after.clone(),
-            upto: upto.clone(),
-            documents,
-            vector,
-            claim,
-            floor: self.settled.floor,
-            end: (!full).then(|| (self.settled.horizon.clone(), roster())),
-        };
+        chunk.index = one.next_index;
         one.next_index += 1;
-        one.after = upto;
-        if !full {
+        if chunk.end.is_some() {
             self.snapshots.swap_remove(at);
             self.counters.snapshots_served += 1;
         }
@@ -232,12 +208,52 @@ impl Replica {
         Ok(())
     }
 
+    /// Makes the chunks of what was read: one, or some pieces and the rest.
+    fn make_chunks(&mut self, at: usize, read: ReadOn) {
+        let one = &mut self.snapshots[at];
+        let ReadOn { documents, whole } = read;
+        let upto = match whole {
+            true => None,
+            false => documents.last().map(|(key, _)| key.clone()),
+        };
+        let roster = || self.settled.roster.values().cloned().collect();
+        let mut chunk = SnapshotChunk {
+            session: one.session,
+            index: 0,
+            after: one.after.clone(),
+            upto: upto.clone(),
+            documents,
+            vector: self.vector.clone(),
+            claim: one.claim.clone(),
+            floor: self.settled.floor,
+            end: whole.then(|| (self.settled.horizon.clone(), roster())),
+        };
+        if let [(key, writes)] = chunk.documents.as_mut_slice() {
+            let mut pieces = in_pieces(key, std::mem::take(writes), self.config.piece_bytes);
+            *writes = pieces.pop().unwrap_or_default();
+            one.made
+                .extend(pieces.into_iter().map(|writes| SnapshotChunk {
+                    session: one.session,
+                    index: 0,
+                    after: one.after.clone(),
+                    upto: None,
+                    documents: vec![(key.clone(), writes)],
+                    vector: VersionVector::default(),
+                    claim: VersionVector::default(),
+                    floor: chunk.floor,
+                    end: None,
+                }));
+        }
+        one.made.push_back(chunk);
+        one.after = upto;
+    }
+
     /// A part of a snapshot has come.
     pub(super) fn take_over(
         &mut self,
         now: Now,
         peer: &PeerId,
-        chunk: SnapshotChunk,
+        mut chunk: SnapshotChunk,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
         let window = self.snapshot_window();
@@ -255,11 +271,20 @@ impl Replica {
         // Nobody who has this clock could write anything after such a floor.
         let can_write = chunk.floor.millis() <= now.wall_ms.saturating_add(FLOOR_AHEAD_MS);
         let ended = pull.last.is_some();
-        if ended || !follows || pull.parts.len() > window || !chunk.is_sound() || !can_write {
+        let expected = !ended && follows && pull.parts.len() <= window;
+        if !expected || !chunk.is_sound() || !can_write || !pull.put_together(&mut chunk) {
             self.abandon_pull(now);
             return Ok(());
         }
         pull.next_index += 1;
+        if chunk.is_piece() {
+            pull.deadline = now.elapsed + self.config.pull_timeout;
+            let more = Message::PullMore {
+                session: chunk.session,
+            };
+            self.messages.push(Output::Send(peer.clone(), more));
+            return Ok(());
+        }
         pull.parts.push_back(chunk);
         self.take_part(now, writer)
     }
@@ -455,29 +480,47 @@ impl Replica {
     }
 }
 
-/// The writes of a document that have room in a chunk, and which have not.
-fn first_writes(key: &Key, document: Document) -> (Vec<Write>, Vec<Dot>) {
-    let (mut writes, mut left_out) = (document.into_writes(), Vec::new());
-    let mut bytes = 0;
-    writes.retain(|write| {
-        let weight = weight_of(key, write);
-        bytes += weight;
-        // The first has room: a write always fits a frame.
-        let fits = bytes <= DOCUMENT_BYTES_MAX || bytes == weight;
-        if !fits {
-            left_out.push(write.version.dot);
-        }
-        fits
-    });
-    (writes, left_out)
+/// What a chunk is made of.
+struct ReadOn {
+    documents: Vec<(Key, Vec<Write>)>,
+    /// Nothing comes after them.
+    whole: bool,
 }
 
-/// What a write takes in a frame or in memory, whichever is more, about: each has its key.
-fn weight_of(key: &Key, write: &Write) -> usize {
-    write.weight() + key.collection().as_str().len() + key.name().len() + 64
+/// Reads what comes next for a chunk: some documents, or one that needs pieces.
+fn read_on(
+    config: &Config,
+    one: &ServingSnapshot,
+    reader: &dyn Reader,
+) -> Result<ReadOn, StoreError> {
+    let chunk_bytes = config.chunk_bytes.min(CHUNK_BYTES);
+    let (mut documents, mut bytes, mut whole) = (Vec::new(), 0, true);
+    entries_after(reader, one.after.as_ref(), None, &mut |key, record| {
+        let writes = record.document.into_writes();
+        let weight: usize = writes.iter().map(|write| weight_of(&key, write)).sum();
+        let large = weight > config.piece_bytes;
+        if large && !documents.is_empty() {
+            // It comes next, alone.
+            whole = false;
+            return ControlFlow::Break(());
+        }
+        bytes += weight;
+        documents.push((key, writes));
+        whole = !large && bytes < chunk_bytes && documents.len() < config.chunk_changes;
+        match whole {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    })?;
+    Ok(ReadOn { documents, whole })
 }
 
 impl SnapshotChunk {
+    /// Whether it has but some of the writes of a document.
+    pub(super) fn is_piece(&self) -> bool {
+        self.upto.is_none() && self.end.is_none()
+    }
+
     /// Whether all its documents are of its range, and in order.
     fn is_sound(&self) -> bool {
         let mut last = self.after.as_ref();
@@ -487,7 +530,11 @@ impl SnapshotChunk {
             }
             last = Some(key);
         }
-        let ends = self.end.is_some() == self.upto.is_none();
-        ends && (self.upto.is_none() || last <= self.upto.as_ref())
+        match (&self.upto, &self.end) {
+            (Some(upto), None) => last <= Some(upto),
+            (None, Some(_)) => true,
+            (None, None) => self.documents.len() == 1,
+            (Some(_), Some(_)) => false,
+        }
     }
 }

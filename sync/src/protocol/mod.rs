@@ -44,6 +44,7 @@ mod mending;
 mod message;
 mod overlay;
 mod peers;
+mod pieces;
 mod pull;
 mod random;
 mod replica;

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::pieces::Pieces;
 use super::{Config, PullChunk, SnapshotChunk};
 use crate::model::{PeerId, VersionVector};
 use crate::storage::scan::{Bounds, Portion, Scan};
@@ -29,6 +30,8 @@ pub(super) struct Pulling {
     pub(super) snapshot: bool,
     /// Parts of a snapshot that have come and are still to be taken over, in order.
     pub(super) parts: VecDeque<SnapshotChunk>,
+    /// What has come of a document that comes in pieces.
+    pub(super) pieces: Option<Pieces>,
     /// The last part, of which all documents were taken over.
     pub(super) last: Option<SnapshotChunk>,
 }

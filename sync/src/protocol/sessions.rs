@@ -33,6 +33,7 @@ impl Replica {
             deadline,
             snapshot,
             parts: VecDeque::new(),
+            pieces: None,
             last: None,
         });
         self.counters.pulls_begun += 1;
