@@ -132,6 +132,8 @@ pub(crate) struct World {
     /// What was taken out of the replicas or their disks.
     harm: Option<Harm>,
     next_request: u64,
+    /// The highest floor that any replica has had, in milliseconds since 1970.
+    floor_ms: u64,
     pub(crate) history: History,
     trace: DefaultHasher,
     /// Counters of replicas that have crashed.
@@ -181,6 +183,7 @@ impl World {
             disks_fail: false,
             harm: None,
             next_request: 0,
+            floor_ms: 0,
             history: History::default(),
             trace: DefaultHasher::new(),
             past: Counters::default(),
@@ -640,7 +643,9 @@ impl World {
             node.synced = node.disk.fork();
         }
         let deadline = core.next_deadline();
-        let floor_ms = core.status().floor.millis();
+        // Who takes over a snapshot writes after the floors that it has heard of.
+        self.floor_ms = self.floor_ms.max(core.status().floor.millis());
+        let floor_ms = self.floor_ms;
         self.commits_failed += u64::from(staged.is_err() || settled.is_err());
         let early = staged.unwrap_or_default();
         let pushed = match ends {
@@ -648,7 +653,9 @@ impl World {
             // What is committed is there, whatever becomes of the outputs.
             _ => early.len(),
         };
-        for output in &early[..pushed] {
+        // Where a link has come up, all of them wait.
+        let late = settled.as_deref().unwrap_or_default();
+        for output in early[..pushed].iter().chain(late) {
             if let Output::Broadcast(Message::Push { changes })
             | Output::Multicast(_, Message::Push { changes }) = output
             {

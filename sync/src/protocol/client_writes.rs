@@ -134,7 +134,7 @@ impl Replica {
             reader,
             wall_ms: now.wall_ms,
             clock: self.clock,
-            floor: self.settled.floor,
+            floor: self.floor_for_writes(now),
             dot: Dot {
                 origin: self.header.origin,
                 seq: self.written(),

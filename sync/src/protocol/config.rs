@@ -72,8 +72,8 @@ pub struct Config {
     pub chunk_bytes: usize,
     /// ... or this many changes.
     pub chunk_changes: usize,
-    /// A document of more bytes goes into a snapshot in pieces of this size, about; two of
-    /// them must fit a frame.
+    /// A document of more bytes goes into a snapshot in pieces of this size, about, or of one
+    /// write. A window of them is under way at once.
     pub piece_bytes: usize,
     /// A push is closed when it holds this many bytes or more.
     pub push_bytes: usize,
@@ -126,7 +126,7 @@ impl Default for Config {
             pull_window: 4,
             chunk_bytes: 512 * 1024,
             chunk_changes: 1024,
-            piece_bytes: 2 * 1024 * 1024,
+            piece_bytes: 512 * 1024,
             push_bytes: 1024 * 1024,
             operations_max: 256,
             write_bytes_max: 1024 * 1024 + 64 * 1024,

@@ -12,7 +12,8 @@
 //! Baquero, "Delta State Replicated Data Types", 2018.) One exception: a replica that was
 //! given up, or lags behind the horizon, may have writes whose deletion nobody remembers any
 //! more. Those that are dated up to the server's floor are taken out, and kept aside
-//! ([`exported`](crate::storage::exported)) for people to decide about.
+//! ([`exported`](crate::storage::exported)) for people to decide about; and so are those that
+//! went on with a count that others know of, since a reset of it may be forgotten, too.
 //!
 //! At the end the asker has at least what the server had when it began, so that it may claim
 //! the vector of that moment, once all of it is in the dot index (`indexing.rs`); what came
@@ -35,7 +36,7 @@ use std::time::Duration;
 use super::pieces::{in_pieces, weight_of};
 use super::settle::STEP_BYTES;
 use super::{Config, Message, Now, Output, Replica};
-use crate::model::document::{Document, Write};
+use crate::model::document::{Document, Part, Write};
 use crate::model::{Delta, Key, PeerId, Timestamp, VersionVector};
 use crate::storage::records::EntryRecord;
 use crate::storage::{
@@ -268,8 +269,7 @@ impl Replica {
         let from = last.unwrap_or(fill.after());
         // A range that is left out would be claimed, and never come.
         let follows = pull.next_index == chunk.index && from == chunk.after.as_ref();
-        // Nobody who has this clock could write anything after such a floor.
-        let can_write = chunk.floor.millis() <= now.wall_ms.saturating_add(FLOOR_AHEAD_MS);
+        let can_write = is_possible(chunk.floor, now);
         let ended = pull.last.is_some();
         let expected = !ended && follows && pull.parts.len() <= window;
         if !expected || !chunk.is_sound() || !can_write || !pull.put_together(&mut chunk) {
@@ -459,7 +459,7 @@ impl Replica {
             }
             // What has come since it claims nothing any more is not of its past.
             let past = past_is_lost && !self.vector.contains(version.dot);
-            if past && version.clock <= part.floor {
+            if past && (version.clock <= part.floor || goes_on_counting(write, &part.vector)) {
                 let (key, write) = (key.clone(), write.clone());
                 storage::export(writer, Delta { key, write })?;
                 self.counters.exported += 1;
@@ -513,6 +513,19 @@ fn read_on(
         }
     })?;
     Ok(ReadOn { documents, whole })
+}
+
+/// Whether nobody who had this replica's clock could write anything after such a floor.
+pub(super) fn is_possible(floor: Timestamp, now: Now) -> bool {
+    floor.millis() <= now.wall_ms.saturating_add(FLOOR_AHEAD_MS)
+}
+
+/// Whether a write goes on with a tally that others know of: they may have reset it and let
+/// go of that, whatever the date of this write. Of what it says, nobody could tell any more
+/// how much was reset.
+fn goes_on_counting(write: &Write, known: &VersionVector) -> bool {
+    let counts = |part: &Part| matches!(part, Part::Tally(origin) if known.of(*origin).is_some());
+    write.parts.iter().any(|one| counts(&one.part))
 }
 
 impl SnapshotChunk {

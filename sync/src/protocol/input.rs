@@ -162,7 +162,8 @@ pub enum AckTarget {
     All,
 }
 
-/// Something a replica wants done. Whatever it has to say is already durable.
+/// Something a replica wants done. Whatever it has to say is already durable, but what
+/// [`stage`](super::stage) returns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
     /// The answer to a write.

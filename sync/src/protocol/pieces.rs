@@ -7,10 +7,12 @@
 use super::SnapshotChunk;
 use super::pull::Pulling;
 use crate::model::Key;
-use crate::model::document::Write;
+use crate::model::document::{Document, Write};
 
-/// Bytes of a document that is taken over in pieces, at most.
-const PIECES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a document that is taken over in pieces, at most. It must be more than any
+/// document has, or nobody could take over what comes after it; whoever has one holds it in
+/// memory whenever it is read.
+const PIECES_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 /// The writes of a document of which more are to come.
 #[derive(Clone, Debug)]
@@ -64,6 +66,13 @@ impl Pulling {
         if pieces.key != *key {
             return false;
         }
+        // As a document has them: what is made of other writes takes time by their square.
+        let last = pieces.writes.last().map(|write| write.version);
+        let ascend = writes.is_sorted_by(|a, b| a.version < b.version);
+        let follow = writes.first().map(|write| write.version) > last;
+        if !ascend || !follow {
+            return false;
+        }
         pieces.bytes += writes
             .iter()
             .map(|write| weight_of(key, write))
@@ -74,6 +83,7 @@ impl Pulling {
         }
         match is_piece {
             true => self.pieces = Some(pieces),
+            false if Document::are_whole(&pieces.writes).is_err() => return false,
             false => *writes = pieces.writes,
         }
         true
@@ -177,11 +187,31 @@ mod tests {
         nothing.documents.clear();
         assert!(!pull.put_together(&mut nothing), "the rest never came");
         let mut pull = pulling();
-        let large = PIECES_BYTES_MAX / 3;
-        for seq in 1..=3 {
-            let goes = pull.put_together(&mut chunk("k", vec![write(seq, large)], true));
-            assert_eq!(goes, seq < 3);
+        assert!(pull.put_together(&mut chunk("k", vec![write(1, 9)], true)));
+        if let Some(pieces) = &mut pull.pieces {
+            pieces.bytes = PIECES_BYTES_MAX - 1;
         }
+        assert!(!pull.put_together(&mut chunk("k", vec![write(2, 9)], true)));
         assert!(pull.pieces.is_none());
+    }
+
+    #[test]
+    fn pieces_that_are_no_document_together_are_refused() {
+        for (first, second) in [
+            (vec![write(2, 9)], vec![write(1, 9)]),
+            (vec![write(1, 9)], vec![write(1, 9)]),
+            (vec![write(1, 9)], vec![write(3, 9), write(2, 9)]),
+            (vec![write(1, 9)], Vec::new()),
+        ] {
+            let mut pull = pulling();
+            assert!(pull.put_together(&mut chunk("k", first, true)));
+            assert!(!pull.put_together(&mut chunk("k", second, false)));
+        }
+        // Each of them is a document's, and both are not.
+        let mut later = write(2, 9);
+        later.parts = write(1, 9).parts;
+        let mut pull = pulling();
+        assert!(pull.put_together(&mut chunk("k", vec![write(1, 9)], true)));
+        assert!(!pull.put_together(&mut chunk("k", vec![later], false)));
     }
 }

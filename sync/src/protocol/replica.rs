@@ -537,8 +537,13 @@ pub fn stage(
     now: Now,
     inputs: Vec<Input>,
 ) -> Result<Vec<Output>, StoreError> {
+    // A new link takes no push before it was told how this replica stands.
+    let links = inputs.iter().any(|input| matches!(input, Input::LinkUp(_)));
     begin(replica, storage, now, inputs)?;
-    Ok(replica.take_early())
+    Ok(match links {
+        true => Vec::new(),
+        false => replica.take_early(),
+    })
 }
 
 fn begin(

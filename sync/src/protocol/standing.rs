@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fill::is_possible;
 use super::peers::Peer;
 use super::settle::Settled;
 use super::{Message, Now, Output, Replica};
@@ -332,6 +333,21 @@ impl Replica {
     ///
     /// It claims nothing meanwhile. Of what it has some will be taken out, and that, or what
     /// was beaten by it, may still come from somewhere else.
+    /// What is written here must be dated later. While this replica takes over a snapshot it
+    /// has no past that counts, and others have let go of things up to floors of theirs, which
+    /// it takes as its own only at the end.
+    pub(super) fn floor_for_writes(&self, now: Now) -> Timestamp {
+        let own = self.settled.floor;
+        if self.settled.is_sound() {
+            return own;
+        }
+        let peers = self.peers.values().filter(|known| !known.foreign);
+        let floors = peers.filter_map(|known| known.stood.as_ref().map(|stood| stood.floor));
+        floors
+            .filter(|floor| is_possible(*floor, now))
+            .fold(own, Timestamp::max)
+    }
+
     fn need_fill(&mut self, now: Now) {
         if self.settled.is_sound() {
             self.begin_epoch(now);

@@ -91,7 +91,8 @@ impl Document {
         }
     }
 
-    fn are_whole(writes: &[Write]) -> Result<(), InvalidDocument> {
+    /// Whether these can be a document's [`writes`](Self::writes).
+    pub(crate) fn are_whole(writes: &[Write]) -> Result<(), InvalidDocument> {
         if !writes.is_sorted_by(|a, b| a.version < b.version) {
             return Err(InvalidDocument::Order);
         }

@@ -4,8 +4,8 @@
 //! is nowhere but here, and a peer that lacks it may be given it only as it was (DESIGN §6,
 //! trap (a)). Bounded by bytes, the oldest go first; who asks for one that is gone pulls.
 //!
-//! What a transaction brought is given to nobody before it is durable: a write of our own
-//! that was lost with its transaction leaves its number to another.
+//! What a transaction brought is pushed once, and given to nobody who asks before it is
+//! durable: where the transaction is lost, it is not here.
 
 use std::collections::{BTreeMap, VecDeque};
 

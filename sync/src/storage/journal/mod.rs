@@ -253,9 +253,15 @@ impl Shared {
     ) -> Result<(), StoreError> {
         self.wait_for_room()?;
         let mut log = lock(&self.log);
-        // Of somebody who did not come to it.
-        self.settle(&mut log)?;
-        log.failed = None;
+        // Of somebody who has not come to it yet, and who is to be told.
+        if let Err(error) = self.settle(&mut log) {
+            log.failed = Some(error);
+        }
+        if log.failed.is_some() {
+            return Err(StoreError::Io(std::io::Error::other(
+                "the transaction before this one could not be made durable",
+            )));
+        }
         let changes = {
             let layers = self.layers();
             let mut transaction = Transaction {
