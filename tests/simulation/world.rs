@@ -18,7 +18,7 @@ use basic_sync::model::document::{Action, Document, Merge};
 use basic_sync::model::{Collection, Delta, Key, PeerId, ReplicaId, VersionVector};
 use basic_sync::protocol::{
     AckTarget, Config, Counters, Input, Mesh, Message, Now, Operation, Output, Policies, Policy,
-    Replica, RequestId, Status, WriteReceipt, WriteRefused, WriteRequest, serve, settle, stage,
+    Replica, RequestId, Status, WriteReceipt, WriteRefused, WriteRequest, finish, serve, stage,
 };
 use basic_sync::storage::{
     self, Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, settlement,
@@ -633,8 +633,8 @@ impl World {
         }
         let settled = match (&staged, ends) {
             (Err(_), _) | (_, Commit::PowerLoss { .. }) => Ok(Vec::new()),
-            (_, Commit::NotSynced) => settle(core, &FailingStorage { disk: &node.disk }, now),
-            _ => settle(core, &node.disk, now).and_then(|mut outputs| {
+            (_, Commit::NotSynced) => finish(core, &FailingStorage { disk: &node.disk }, now),
+            _ => finish(core, &node.disk, now).and_then(|mut outputs| {
                 outputs.append(&mut serve(core, &node.disk)?);
                 Ok(outputs)
             }),

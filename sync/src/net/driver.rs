@@ -27,7 +27,7 @@ use crate::codec;
 use crate::model::{Delta, Frontier, PeerId, VersionVector};
 use crate::protocol::{
     AckTarget, Decide, Input, Message, Now, Operation, Output, Replica, RequestId, Status, TakeIn,
-    TakenIn, WriteReceipt, WriteRefused, WriteRequest, serve, settle, stage,
+    TakenIn, WriteReceipt, WriteRefused, WriteRequest, finish, serve, stage,
 };
 use crate::storage::mending::{Mend, Mended};
 use crate::storage::{Storage, StoreError};
@@ -218,7 +218,7 @@ impl Driver {
                     // The connections live on this thread, which is about to wait.
                     tokio::task::yield_now().await;
                 }
-                disk.within(|| settle(&mut self.replica, &*self.storage, now))
+                disk.within(|| finish(&mut self.replica, &*self.storage, now))
             }
             Err(error) => Err(error),
         };

@@ -3,7 +3,7 @@
 //! [`Replica::handle`] takes one [`Input`] (a client's write, a peer's message, the
 //! passing of time) and a transaction of the store; [`Replica::drain`] gives the
 //! [`Output`]s. The driver handles everything that has arrived in **one**
-//! transaction ([`stage`]), gives the pushes to the peers, makes it durable ([`settle`]),
+//! transaction ([`stage`]), gives the pushes to the peers, makes it durable ([`finish`]),
 //! and only then releases the other outputs: first the replies, then the messages. So
 //! "persist before reply before transmit" is not a rule that each input must obey but a
 //! property of the loop, and group commit comes for free: what arrives during one fsync
@@ -64,6 +64,6 @@ pub use mending::mend_requests;
 pub use message::{Message, PullChunk};
 pub use overlay::Mesh;
 pub use peers::{Counters, PeerStatus, Progress, Status};
-pub use replica::{Replica, commit, serve, settle, stage, write_requests};
+pub use replica::{Replica, commit, finish, serve, stage, write_requests};
 pub use standing::{Standing, Trust};
 pub use tree::{Have, TreeMessage};

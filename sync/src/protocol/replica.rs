@@ -521,13 +521,13 @@ pub fn commit(
     inputs: Vec<Input>,
 ) -> Result<Vec<Output>, StoreError> {
     begin(replica, storage, now, inputs)?;
-    let mut outputs = settle(replica, storage, now)?;
+    let mut outputs = finish(replica, storage, now)?;
     outputs.append(&mut serve(replica, storage)?);
     Ok(outputs)
 }
 
 /// The first half of [`commit`]: all but making it durable. Returns what may be done
-/// already ([`Replica::take_early`]); [`settle`] must follow before anything else.
+/// already ([`Replica::take_early`]); [`finish`] must follow before anything else.
 ///
 /// # Errors
 /// As [`commit`].
@@ -572,7 +572,7 @@ fn begin(
 ///
 /// # Errors
 /// As [`commit`]; but the writes may be with peers already, and come back.
-pub fn settle(
+pub fn finish(
     replica: &mut Replica,
     storage: &dyn Storage,
     now: Now,
@@ -588,7 +588,7 @@ pub fn settle(
 
 /// What follows a commit and is no part of it: reads what is to be sent of a snapshot, a chunk
 /// at most. Nobody who has written should wait for that, so call it when the outputs of
-/// [`settle`] have been given out.
+/// [`finish`] have been given out.
 ///
 /// # Errors
 /// [`StoreError`]: the store could not be read; who takes over the snapshot asks again.
