@@ -29,6 +29,8 @@ pub(super) struct Checkpoints {
     wanted: bool,
     /// What the one under way will have brought, once it ends.
     frozen: Option<Applied>,
+    /// Rows of the frozen layer that it has brought already.
+    brought: usize,
     /// Why the last one failed; `true` for want of room.
     failed: Option<Failure>,
 }
@@ -87,10 +89,13 @@ impl Shared {
         layers.frozen = Some(Arc::new(std::mem::take(&mut layers.active)));
         layers.active_since = None;
         drop(layers);
-        lock(&self.checkpoints).frozen = Some(Applied {
+        let mut checkpoints = lock(&self.checkpoints);
+        checkpoints.brought = 0;
+        checkpoints.frozen = Some(Applied {
             seq: log.last_seq(),
             oldest: log.id(),
         });
+        drop(checkpoints);
         self.changed.notify_all();
         Ok(())
     }
@@ -155,11 +160,15 @@ impl Shared {
         let Some(frozen) = self.layers().frozen.clone() else {
             return Ok(());
         };
-        let mut rows = frozen.iter().peekable();
+        // One that failed goes on where it was: else a disk that fails now and then would
+        // let a large layer come to no end.
+        let brought = lock(&self.checkpoints).brought;
+        let mut rows = frozen.iter().skip(brought).peekable();
         let mut is_whole = false;
         while !is_whole {
+            let mut count = 0;
             let written = self.base.write(&mut |writer| {
-                is_whole = bring_part(&mut rows, writer)?;
+                (count, is_whole) = bring_part(&mut rows, writer)?;
                 if is_whole {
                     set_applied(writer, applied)?;
                 }
@@ -168,6 +177,7 @@ impl Shared {
             if written.is_err() {
                 return self.mend_base(written);
             }
+            lock(&self.checkpoints).brought += count;
         }
         {
             let mut layers = self.layers_mut();
@@ -235,23 +245,24 @@ impl Shared {
     }
 }
 
-/// Brings what comes next; whether that is all.
+/// Brings what comes next: how many rows, and whether that is all.
 fn bring_part<'b>(
     rows: &mut Peekable<impl Iterator<Item = (Table, &'b [u8], Option<&'b [u8]>)>>,
     writer: &mut dyn Writer,
-) -> Result<bool, StoreError> {
-    let mut bytes = 0;
+) -> Result<(usize, bool), StoreError> {
+    let (mut count, mut bytes) = (0, 0);
     while let Some((table, ..)) = rows.peek().copied() {
         if bytes >= PART_BYTES {
-            return Ok(false);
+            return Ok((count, false));
         }
         let mut of_table = std::iter::from_fn(|| {
             let next = |(other, ..): &(Table, _, _)| *other == table && bytes < PART_BYTES;
             let (_, key, value) = rows.next_if(next)?;
             bytes += key.len() + value.map_or(0, <[u8]>::len);
+            count += 1;
             Some((key, value))
         });
         writer.apply(table, &mut of_table)?;
     }
-    Ok(true)
+    Ok((count, true))
 }
