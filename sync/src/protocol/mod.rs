@@ -31,6 +31,7 @@
 
 mod ahead;
 mod client_writes;
+mod commit;
 mod config;
 mod epoch;
 mod exchange;
@@ -54,6 +55,7 @@ mod standing;
 mod tree;
 mod waiting;
 
+pub use commit::{commit, finish, serve, stage, write_requests};
 pub use config::{Config, Policies, Policy};
 pub use fill::SnapshotChunk;
 pub use input::{
@@ -64,6 +66,6 @@ pub use mending::mend_requests;
 pub use message::{Message, PullChunk};
 pub use overlay::Mesh;
 pub use peers::{Counters, PeerStatus, Progress, Status};
-pub use replica::{Replica, commit, finish, serve, stage, write_requests};
+pub use replica::Replica;
 pub use standing::{Standing, Trust};
 pub use tree::{Have, TreeMessage};

@@ -5,7 +5,7 @@ use std::collections::btree_map::Range;
 use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow};
 
-use super::super::{Reader, RowChange, StoreError, Table, Visit};
+use super::super::{Reader, StoreError, Table, Visit};
 
 /// Memory for a row besides its bytes, about.
 const ROW_OVERHEAD_BYTES: usize = 96;
@@ -70,21 +70,10 @@ impl Batch {
 
     /// All changes, by table and key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
-        self.tables()
-            .flat_map(|(table, rows)| rows.map(move |(key, value)| (table, key, value)))
-    }
-
-    /// The changes of each table, by key.
-    pub(super) fn tables(
-        &self,
-    ) -> impl Iterator<Item = (Table, impl Iterator<Item = RowChange<'_>>)> {
         let tables = Table::ALL.into_iter().zip(&self.tables);
-        tables.map(|(table, rows)| {
+        tables.flat_map(|(table, rows)| {
             let rows = rows.iter();
-            (
-                table,
-                rows.map(|(key, value)| (key.as_slice(), value.as_deref())),
-            )
+            rows.map(move |(key, value)| (table, key.as_slice(), value.as_deref()))
         })
     }
 
