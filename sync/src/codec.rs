@@ -121,7 +121,17 @@ pub fn encode_message(message: &Message) -> Bytes {
 /// # Errors
 /// [`DecodeError`].
 pub fn decode_message(frame: &[u8]) -> Result<Message, DecodeError> {
-    decode::<WireMessage<'_>, FRAME_BYTES_MAX>(frame)?.try_into()
+    decode::<WireMessage<'_>, FRAME_BYTES_MAX>(frame)?.into_message(&Bytes::copy_from_slice)
+}
+
+/// The same; the documents of a snapshot share the memory of the frame, since they are
+/// let go of together. What else comes may be kept, and must not keep a whole frame.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn decode_message_of(frame: &Bytes) -> Result<Message, DecodeError> {
+    let message = decode::<WireMessage<'_>, FRAME_BYTES_MAX>(frame)?;
+    message.into_message(&|value| frame.slice_ref(value))
 }
 
 /// The length that a frame announces.
@@ -418,8 +428,24 @@ impl TryFrom<WireDelta<'_>> for Delta {
     type Error = DecodeError;
 
     fn try_from(wire: WireDelta<'_>) -> Result<Self, DecodeError> {
+        wire.into_delta(None, &Bytes::copy_from_slice)
+    }
+}
+
+impl WireDelta<'_> {
+    /// `before` may be of the same collection; `keep` makes bytes that outlive the frame.
+    fn into_delta(
+        self,
+        before: Option<&Key>,
+        keep: &dyn Fn(&[u8]) -> Bytes,
+    ) -> Result<Delta, DecodeError> {
+        let wire = self;
         let unsound = |_| DecodeError::Unsound("a key breaks the rules for names");
-        let collection = Collection::new(wire.collection).map_err(unsound)?;
+        let same = before.map(Key::collection);
+        let collection = match same.filter(|one| one.as_str() == wire.collection) {
+            Some(same) => same.clone(),
+            None => Collection::new(wire.collection).map_err(unsound)?,
+        };
         let key = Key::new(collection, wire.name).map_err(unsound)?;
         if SeqRange::checked(wire.seq, wire.seq).is_none() {
             return Err(DecodeError::Unsound("a sequence number is out of range"));
@@ -434,7 +460,7 @@ impl TryFrom<WireDelta<'_>> for Delta {
         };
         let part = |wire: WirePart<'_>| PartWrite {
             part: wire.part.into(),
-            value: wire.value.map(Bytes::copy_from_slice),
+            value: wire.value.map(keep),
         };
         let write = Write {
             version: Version { clock, dot },
@@ -442,7 +468,7 @@ impl TryFrom<WireDelta<'_>> for Delta {
         };
         let unsound = |_| DecodeError::Unsound("a write breaks the rules for its parts");
         write.check().map_err(unsound)?;
-        Ok(Self { key, write })
+        Ok(Delta { key, write })
     }
 }
 
@@ -598,10 +624,14 @@ fn end_from_wire(end: WireEnd<'_>) -> Result<(VersionVector, Vec<RosterLine>), D
     ))
 }
 
-fn documents_from_wire(wire: Vec<WireDelta<'_>>) -> Result<Vec<(Key, Vec<Write>)>, DecodeError> {
+fn documents_from_wire(
+    wire: Vec<WireDelta<'_>>,
+    keep: &dyn Fn(&[u8]) -> Bytes,
+) -> Result<Vec<(Key, Vec<Write>)>, DecodeError> {
     let mut documents: Vec<(Key, Vec<Write>)> = Vec::new();
     for delta in wire {
-        let Delta { key, write } = delta.try_into()?;
+        let last = documents.last().map(|(key, _)| key);
+        let Delta { key, write } = delta.into_delta(last, keep)?;
         match documents.last_mut() {
             Some((last, writes)) if *last == key => writes.push(write),
             Some((last, _)) if *last > key => {
@@ -658,41 +688,40 @@ impl<'f> From<&'f Message> for WireMessage<'f> {
     }
 }
 
-impl TryFrom<WireMessage<'_>> for Message {
-    type Error = DecodeError;
-
-    fn try_from(wire: WireMessage<'_>) -> Result<Self, DecodeError> {
+impl WireMessage<'_> {
+    /// `keep` makes bytes that outlive the frame, of the documents of a snapshot.
+    fn into_message(self, keep: &dyn Fn(&[u8]) -> Bytes) -> Result<Message, DecodeError> {
         let changes = changes_from_wire;
-        Ok(match wire {
-            WireMessage::Push { changes: pushed } => Self::Push {
+        Ok(match self {
+            Self::Push { changes: pushed } => Message::Push {
                 changes: changes(pushed)?,
             },
-            WireMessage::Vector { origin, vector } => Self::Vector {
+            Self::Vector { origin, vector } => Message::Vector {
                 origin: origin.into(),
                 vector: vector_from_wire(vector)?,
             },
-            WireMessage::Ack { origin, upto } => Self::Ack {
+            Self::Ack { origin, upto } => Message::Ack {
                 origin: origin.into(),
                 upto,
             },
-            WireMessage::PullRequest { session, vector } => Self::PullRequest {
+            Self::PullRequest { session, vector } => Message::PullRequest {
                 session,
                 vector: vector_from_wire(vector)?,
             },
-            WireMessage::PullChunk {
+            Self::PullChunk {
                 session,
                 index,
                 changes: pulled,
                 claim,
-            } => Self::PullChunk(PullChunk {
+            } => Message::PullChunk(PullChunk {
                 session,
                 index,
                 changes: changes(pulled)?,
                 claim: claim.map(vector_from_wire).transpose()?,
             }),
-            WireMessage::PullMore { session } => Self::PullMore { session },
-            WireMessage::Busy { session } => Self::Busy { session },
-            WireMessage::Standing {
+            Self::PullMore { session } => Message::PullMore { session },
+            Self::Busy { session } => Message::Busy { session },
+            Self::Standing {
                 origin,
                 vector,
                 wall_ms,
@@ -700,7 +729,7 @@ impl TryFrom<WireMessage<'_>> for Message {
                 horizon,
                 sound,
                 roster,
-            } => Self::Standing(Box::new(Standing {
+            } => Message::Standing(Box::new(Standing {
                 origin: origin.into(),
                 vector: vector_from_wire(vector)?,
                 wall_ms,
@@ -709,16 +738,16 @@ impl TryFrom<WireMessage<'_>> for Message {
                 sound,
                 roster: roster_from_wire(roster)?,
             })),
-            WireMessage::SnapshotRequest {
+            Self::SnapshotRequest {
                 session,
                 after,
                 line,
-            } => Self::SnapshotRequest {
+            } => Message::SnapshotRequest {
                 session,
                 after: after.map(Key::try_from).transpose()?,
                 line: line.try_into()?,
             },
-            WireMessage::SnapshotChunk {
+            Self::SnapshotChunk {
                 session,
                 index,
                 after,
@@ -728,18 +757,18 @@ impl TryFrom<WireMessage<'_>> for Message {
                 claim,
                 floor,
                 end,
-            } => Self::SnapshotChunk(Box::new(SnapshotChunk {
+            } => Message::SnapshotChunk(Box::new(SnapshotChunk {
                 session,
                 index,
                 after: after.map(Key::try_from).transpose()?,
                 upto: upto.map(Key::try_from).transpose()?,
-                documents: documents_from_wire(documents)?,
+                documents: documents_from_wire(documents, keep)?,
                 vector: vector_from_wire(vector)?,
                 claim: vector_from_wire(claim)?,
                 floor: date_from_wire(floor)?,
                 end: end.map(end_from_wire).transpose()?,
             })),
-            WireMessage::Tree(message) => Self::Tree(message.try_into()?),
+            Self::Tree(message) => Message::Tree(message.try_into()?),
         })
     }
 }

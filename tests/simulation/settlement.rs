@@ -565,13 +565,13 @@ fn what_a_snapshot_brings_is_indexed_while_writes_go_on_and_after_a_crash() {
     }
     world.run_until(seconds(3));
     world.crash(2);
-    world.replace_disk(2, MemoryStorage::default());
+    world.lose_disk(2);
     world.start(2);
     let unindexed = |world: &World| read(world.disk(2), unindexed).unwrap();
     let mut moment = seconds(3);
     let mut crashes = 0;
     let mut number = 0;
-    // Nothing is indexed before the last document has come, and then all of it in steps.
+    // It is indexed in steps, as soon as there is enough of it.
     while crashes < 3 || unindexed(&world).is_some() {
         moment += Duration::from_millis(1);
         world.run_until(moment);

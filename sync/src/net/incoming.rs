@@ -141,8 +141,7 @@ impl Incoming {
             let frame = timeout(silence_max, read_body(stream, length))
                 .await
                 .map_err(|_| silent())??;
-            let message = codec::decode_message(&frame).map_err(invalid)?;
-            drop(frame);
+            let message = codec::decode_message_of(&frame.into()).map_err(invalid)?;
             let command = Command::Message {
                 peer: peer.clone(),
                 message,

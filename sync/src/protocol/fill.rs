@@ -286,7 +286,10 @@ impl Replica {
             return Ok(());
         }
         pull.parts.push_back(chunk);
-        self.take_part(now, writer)
+        match self.index_is_full() {
+            true => Ok(()),
+            false => self.take_part(now, writer),
+        }
     }
 
     /// Whether a part of a snapshot has come that is still to be taken over.
@@ -428,6 +431,7 @@ impl Replica {
         for (key, before) in ours {
             self.take_document(now, part, past_is_lost, key, before, Vec::new(), writer)?;
         }
+        self.gathered_upto(bound.as_ref().or(part.upto.as_ref()));
         Ok(bound)
     }
 
@@ -468,6 +472,7 @@ impl Replica {
             document.merge(write);
             self.note(version.dot);
         }
+        self.gather_taken(&key, &document);
         if document == before.document {
             return Ok(());
         }

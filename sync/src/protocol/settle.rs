@@ -138,11 +138,11 @@ impl Replica {
         now: Now,
         writer: &mut dyn Writer,
     ) -> Result<(), StoreError> {
-        if self.has_parts() {
+        if self.has_parts() && !self.index_is_full() {
             return self.take_part(now, writer);
         }
         if self.indexes() {
-            self.index_on(writer)?;
+            self.index_on(now, writer)?;
             return self.end_snapshot(now);
         }
         if self.settled.sweep.is_some() {

@@ -100,8 +100,16 @@ pub(crate) fn set(row: &mut Vec<u8>, number: u64, text: &[u8]) {
     // A key is at most 64 + 1 + 512 bytes.
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
     let (begin, end) = find(row, number);
-    let head = [place(number)].into_iter().chain(length.to_be_bytes());
-    row.splice(begin..end, head.chain(text.iter().copied()));
+    let [high, low] = length.to_be_bytes();
+    let head = [place(number), high, low];
+    if begin == row.len() {
+        // As a rule: numbers are given in order.
+        row.reserve(head.len() + text.len());
+        row.extend_from_slice(&head);
+        row.extend_from_slice(text);
+        return;
+    }
+    row.splice(begin..end, head.into_iter().chain(text.iter().copied()));
 }
 
 /// Removes a number from its row.

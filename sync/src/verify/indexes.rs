@@ -158,10 +158,12 @@ pub struct Checked {
 /// # Errors
 /// [`StoreError`].
 pub fn check(reader: &dyn Reader, from: &Place) -> Result<Checked, StoreError> {
+    let settled = storage::settlement(reader)?;
     let mut check = Check {
         reader,
         vector: state::vector(reader)?,
-        unindexed: storage::unindexed(reader)?,
+        fills: settled.fill.is_some(),
+        unindexed: settled.unindexed,
         ends: state::feed_ends(reader)?,
         faults: Vec::new(),
         rows: 0,
@@ -194,6 +196,8 @@ impl Place {
 struct Check<'r> {
     reader: &'r dyn Reader,
     vector: VersionVector,
+    /// A snapshot is being taken over.
+    fills: bool,
     unindexed: Option<Unindexed>,
     ends: FeedEnds,
     faults: Vec<Fault>,
@@ -256,7 +260,8 @@ impl Check<'_> {
             self.found(FaultKind::EntryUnreadable, key, None, 0);
             return Ok(());
         };
-        // What a snapshot has just brought is neither indexed nor claimed yet.
+        // What a snapshot has just brought is not indexed yet, and not claimed before all of
+        // it is.
         let is_to_be_indexed = |one: &Unindexed| Some(&name) > one.after.as_ref();
         let indexed = !self.unindexed.as_ref().is_some_and(is_to_be_indexed);
         for write in record.document.writes().iter().filter(|_| indexed) {
@@ -265,7 +270,7 @@ impl Check<'_> {
             if !names(self.reader, dot, key)? {
                 self.found(FaultKind::DotMissing, key, Some(dot), 0);
             }
-            if !self.vector.contains(dot) {
+            if !self.fills && !self.vector.contains(dot) {
                 self.found(FaultKind::VectorLacks, key, Some(dot), 0);
             }
         }
