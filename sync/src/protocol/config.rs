@@ -135,7 +135,7 @@ impl Default for Config {
             tombstone_age: Duration::from_secs(24 * 3600),
             absent_max: Duration::from_secs(7 * 24 * 3600),
             snapshot_from: 50_000,
-            index_bytes: 16 * 1024 * 1024,
+            index_bytes: 12 * 1024 * 1024,
             standing_every: 10,
             mesh: Mesh::default(),
             lazy_interval: Duration::from_millis(100),

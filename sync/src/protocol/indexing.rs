@@ -34,16 +34,17 @@ use crate::storage::{StoreError, Table, Unindexed, Writer, records, rows_after};
 /// A dot that was gathered, or taken out again; of several of the same the last counts.
 #[derive(Clone, Copy, Debug)]
 struct Gathered {
+    seq: Seq,
     /// Place of its origin in [`Indexing::origins`].
     origin: u32,
+    /// How many came before it.
+    order: u32,
     /// Place of its key in [`Indexing::keys`]; no key is empty.
     at: u32,
-    seq: Seq,
     length: u16,
 }
 
 impl Gathered {
-    /// What it is sorted by.
     fn place(&self) -> (u32, Seq) {
         (self.origin, self.seq)
     }
@@ -70,22 +71,31 @@ pub(super) struct Indexing {
     keys: Vec<u8>,
     /// What was gathered is being written: from this one on.
     writing: Option<usize>,
-    /// Memory for it.
-    bytes_max: usize,
+    /// Memory for each of the two lists, taken once: to let them grow would copy them again
+    /// and again.
+    list_bytes: usize,
 }
 
 impl Indexing {
     fn after(upto: Option<Key>, bytes_max: usize) -> Self {
+        let list_bytes = bytes_max / 2;
         Self {
             upto,
             complete: false,
             origins: BTreeMap::new(),
             by_place: Vec::new(),
-            dots: Vec::new(),
-            keys: Vec::new(),
+            dots: Vec::with_capacity(list_bytes / size_of::<Gathered>()),
+            keys: Vec::with_capacity(list_bytes),
             writing: None,
-            bytes_max,
+            list_bytes,
         }
+    }
+
+    /// Goes on after what was written.
+    fn go_on(&mut self) {
+        self.dots.clear();
+        self.keys.clear();
+        self.writing = None;
     }
 
     /// A document has taken the place of another.
@@ -104,9 +114,10 @@ impl Indexing {
             return;
         };
         let out = Gathered {
-            origin,
-            at: 0,
             seq: dot.seq,
+            origin,
+            order: self.next_order(),
+            at: 0,
             length: 0,
         };
         let Some(next) = self.writing else {
@@ -129,14 +140,19 @@ impl Indexing {
         self.keys.extend_from_slice(key);
         for write in document.writes() {
             let Dot { origin, seq } = write.version.dot;
-            let origin = self.place_of(origin);
-            self.dots.push(Gathered {
-                origin,
-                at,
+            let gathered = Gathered {
                 seq,
+                origin: self.place_of(origin),
+                order: self.next_order(),
+                at,
                 length,
-            });
+            };
+            self.dots.push(gathered);
         }
+    }
+
+    fn next_order(&self) -> u32 {
+        u32::try_from(self.dots.len()).unwrap_or(u32::MAX)
     }
 
     fn place_of(&mut self, origin: Origin) -> u32 {
@@ -156,10 +172,10 @@ impl Indexing {
     }
 
     fn write_if_full(&mut self) {
-        let bytes = size_of_val(self.dots.as_slice()) + self.keys.len();
-        if self.writing.is_none() && (self.complete || bytes >= self.bytes_max) {
-            // Stable: of the same dot the last one counts.
-            self.dots.sort_by_key(Gathered::place);
+        let longest = self.keys.len().max(size_of_val(self.dots.as_slice()));
+        if self.writing.is_none() && (self.complete || longest >= self.list_bytes) {
+            self.dots
+                .sort_unstable_by_key(|one| (one.place(), one.order));
             self.writing = Some(0);
         }
     }
@@ -182,7 +198,9 @@ impl Indexing {
 
     /// Sets what belongs into a row, of which nothing else is changed.
     fn fill_row(&self, dots: Range<usize>, row: &mut Vec<u8>) {
-        let mut dots = self.dots[dots].iter().peekable();
+        let dots = &self.dots[dots];
+        row.reserve(dots.iter().map(|dot| chunks::item_bytes(dot.length)).sum());
+        let mut dots = dots.iter().peekable();
         while let Some(dot) = dots.next() {
             let again = dots.peek().is_some_and(|next| next.seq == dot.seq);
             let at = usize::try_from(dot.at).unwrap_or(usize::MAX);
@@ -282,7 +300,8 @@ impl Replica {
                     }),
                 };
                 if !indexing.complete {
-                    self.indexing = Some(self.indexing_after(indexing.upto));
+                    indexing.go_on();
+                    self.indexing = Some(indexing);
                 }
                 return Ok(());
             };

@@ -95,6 +95,11 @@ fn place(number: u64) -> u8 {
     u8::try_from(number % CHUNK).unwrap_or(0)
 }
 
+/// What an item takes in its row, with a text of so many bytes.
+pub(crate) fn item_bytes(text: u16) -> usize {
+    3 + usize::from(text)
+}
+
 /// Sets the text of a number in its row.
 pub(crate) fn set(row: &mut Vec<u8>, number: u64, text: &[u8]) {
     // A key is at most 64 + 1 + 512 bytes.

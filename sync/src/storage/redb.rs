@@ -22,6 +22,7 @@ use redb::{
     TableDefinition, TableError,
 };
 
+use self::runs::Runs;
 use super::journal::{Base, Snapshot};
 use super::records::{self, FORMAT};
 use super::{Finish, OpenError, Reader, RowChange, Storage, StoreError, Table, Visit, Writer};
@@ -133,7 +134,7 @@ impl RedbStorage {
     fn open_file(path: PathBuf, cache_bytes: usize) -> Result<Self, OpenError> {
         // Anything but a sound store must not be "repaired" into an empty one, and redb
         // may panic on bytes that are not its own.
-        let opened = catch_unwind(|| builder(cache_bytes).open(&path));
+        let opened = catch_unwind(|| open_database(&path, cache_bytes));
         match opened {
             Ok(Ok(database)) => Ok(Self {
                 database: RwLock::new(database),
@@ -166,9 +167,9 @@ impl RedbStorage {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
             _ => {}
         }
-        let database = builder(cache_bytes)
-            .create(&unfinished)
-            .map_err(|error| open_error(path.clone(), error))?;
+        let file = fs::File::create_new(&unfinished).map_err(io_error)?;
+        let database = database_in(file, cache_bytes);
+        let database = database.map_err(|error| open_error(path.clone(), error))?;
         let storage = Self {
             database: RwLock::new(database),
             failed: Arc::default(),
@@ -249,9 +250,7 @@ impl RedbStorage {
                     .create_with_backend(InMemoryBackend::new())
                     .map_err(database_error)?;
                 drop(std::mem::replace(&mut *database, placeholder));
-                *database = builder(self.cache_bytes)
-                    .open(&self.path)
-                    .map_err(database_error)?;
+                *database = open_database(&self.path, self.cache_bytes).map_err(database_error)?;
                 self.failed.store(false, Ordering::SeqCst);
             }
         }
@@ -287,6 +286,21 @@ impl Storage for RedbStorage {
         let database = self.database()?;
         self.note(write(&database, work))
     }
+}
+
+fn open_database(path: &Path, cache_bytes: usize) -> Result<Database, DatabaseError> {
+    let file = fs::File::options().read(true).write(true).open(path)?;
+    if file.metadata()?.len() == 0 {
+        // redb would begin a new store in it.
+        let error = io::Error::new(io::ErrorKind::InvalidData, "the file is empty");
+        return Err(error.into());
+    }
+    database_in(file, cache_bytes)
+}
+
+/// What the file holds, or a new database if it is empty.
+fn database_in(file: fs::File, cache_bytes: usize) -> Result<Database, DatabaseError> {
+    builder(cache_bytes).create_with_backend(Runs::new(file)?)
 }
 
 fn builder(cache_bytes: usize) -> Builder {
@@ -536,6 +550,7 @@ fn database_error(error: impl std::error::Error + Send + Sync + 'static) -> Stor
 }
 
 mod ascending;
+mod runs;
 #[cfg(test)]
 mod tests;
 mod upgrade;

@@ -381,10 +381,17 @@ pub(super) fn put_at_head(
     writer.insert_owned(Table::Entries, key.to_vec(), records::encode_entry(record))?;
     let row = row_of(position).to_be_bytes();
     writer.change(Table::Feed, &row, &mut |row| {
+        if row.is_empty() {
+            // All others of the row follow, as a rule with the same transaction.
+            row.reserve(FEED_ROW_BYTES);
+        }
         chunks::set(row, position, key);
     })?;
     feed_bounds::trim(writer, header, added)
 }
+
+/// Room for a row of the feed, with keys of usual length.
+const FEED_ROW_BYTES: usize = 1024;
 
 /// One change of the feed.
 #[derive(Clone, PartialEq, Eq, Debug)]

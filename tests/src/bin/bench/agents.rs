@@ -201,6 +201,11 @@ impl Agents {
         self.agents[node].resident()
     }
 
+    /// Processor time of a node's agent since its start.
+    pub(crate) fn processor_time_of(&self, node: usize) -> anyhow::Result<Duration> {
+        self.agents[node].processor_time()
+    }
+
     fn node(&self, index: usize) -> anyhow::Result<NodeLayout> {
         self.layout
             .iter()

@@ -50,6 +50,12 @@ const COLUMNS: &[Column] = &[
         summary: Summary::Median,
     },
     Column {
+        key: "processor_us_per_document",
+        heading: "CPU/document",
+        unit: Unit::Microseconds,
+        summary: Summary::Median,
+    },
+    Column {
         key: "writes_per_second_alone",
         heading: "writes before",
         unit: Unit::PerSecond,
@@ -115,6 +121,9 @@ pub(crate) async fn run(arguments: &Arguments, workspace: &Workspace) -> anyhow:
              Source and writers share one half of this machine's processors, the new node has \
              the other; its disk they share."
                 .to_owned(),
+            "CPU/document is the processor time of the new node from its start, the kernel's for \
+             it included."
+                .to_owned(),
         ],
     })
 }
@@ -159,6 +168,7 @@ async fn measure(
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     let elapsed = began.elapsed();
+    let processor_us = cluster.processor_time_of(1)?.as_secs_f64() * 1e6;
     let meanwhile = (writers.count() - written) as f64 / elapsed.as_secs_f64();
     writers.stop().await?;
     let step = usize::try_from(documents / LOOKED_UP)?.max(1);
@@ -174,6 +184,7 @@ async fn measure(
     }
     Ok(vec![
         documents as f64 / elapsed.as_secs_f64(),
+        processor_us / documents as f64,
         alone,
         100.0 * meanwhile / alone,
         (source - source_before) as f64 / MEBIBYTE,
