@@ -402,6 +402,26 @@ fn what_was_pushed_and_then_not_durable_comes_back_and_its_number_is_not_used_ag
     }
 }
 
+/// An origin stays in all vectors for good.
+#[test]
+fn a_disk_that_goes_on_failing_costs_few_origins() {
+    let mut world = World::new(8, quiet(3));
+    let mut moment = Duration::from_secs(1);
+    for number in 0..40 {
+        moment += Duration::from_millis(100);
+        world.run_until(moment);
+        world.write(0, vec![(key(number), document("lost"))], AckTarget::Local);
+        world.commit(0, Commit::NotSynced);
+        world.write(0, vec![(key(number), document("kept"))], AckTarget::Local);
+    }
+    world.settle();
+    world.check_end();
+    let vector = world.status(1).vector;
+    assert_eq!(vector, world.status(0).vector);
+    // At first, after the first failure, and after pauses of one second and of two.
+    assert_eq!(vector.iter().count(), 4);
+}
+
 #[test]
 fn a_write_that_asks_for_all_peers_is_answered_when_they_have_it() {
     let mut world = World::new(4, quiet(3));

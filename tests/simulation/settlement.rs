@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use basic_sync::model::document::{Action, Document};
-use basic_sync::model::{Key, VersionVector};
+use basic_sync::model::{Key, Timestamp, VersionVector};
 use basic_sync::protocol::{AckTarget, Mesh, Trust};
 use basic_sync::storage::{MemoryStorage, exported, read, settlement, state, unindexed};
 
@@ -507,6 +507,44 @@ fn who_is_given_up_in_the_middle_of_a_snapshot_begins_it_anew() {
     for number in 0..200 {
         assert_eq!(seen(&world, 2, number), None, "{number}");
     }
+    world.check_end();
+}
+
+/// What it writes meanwhile must not be older than a deletion that others have forgotten, also
+/// not after a restart, before any of them has said again up to where they did.
+#[test]
+fn who_takes_over_a_snapshot_writes_after_the_floors_it_heard_of_before_it_restarted() {
+    let mut options = short(3);
+    options.chunk_changes = 5;
+    let mut world = World::new(15, options);
+    world.run_until(seconds(1));
+    for number in 0..200 {
+        put(&mut world, number % 2, number, "from the beginning");
+    }
+    world.run_until(seconds(200));
+    let floor = world.status(0).floor;
+    assert!(floor > Timestamp::default(), "something was let go of");
+    world.crash(2);
+    world.lose_disk(2);
+    world.set_clock(2, -3_600_000);
+    world.start(2);
+    let mut moment = seconds(200);
+    while !half_filled(&world) {
+        moment += Duration::from_millis(1);
+        world.run_until(moment);
+        assert!(moment < seconds(230), "it begins");
+    }
+    world.crash(2);
+    world.isolate(&[2]);
+    world.start(2);
+    world.run_until(moment + seconds(1));
+    put(&mut world, 2, 7, "meanwhile");
+    world.run_until(moment + seconds(2));
+    let written = held(&world, 2, 7).and_then(|document| document.version());
+    assert!(written.is_some_and(|version| version.clock > floor));
+    world.heal();
+    world.set_clock(2, 0);
+    world.settle();
     world.check_end();
 }
 

@@ -357,6 +357,7 @@ impl World {
             // Some documents are larger, with several writes.
             piece_bytes: 200,
             standing_every: self.options.standing_every,
+            early_pause: Duration::from_secs(1),
             mesh: mesh_of(&self.options, replica),
             ..Config::default()
         };

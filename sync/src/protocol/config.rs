@@ -99,6 +99,10 @@ pub struct Config {
     pub standing_every: u32,
     /// How large a full mesh may be, and how many links a replica has beyond it.
     pub mesh: Mesh,
+    /// After a commit that peers had been sent and that then failed: for how long nothing is
+    /// sent before it is durable. Each such failure costs an origin, which stays in all
+    /// vectors, so while a disk goes on failing they become twice as long, up to an hour.
+    pub early_pause: Duration,
     /// In a tree: after what was taken in, how long until those are told of it to whom it is
     /// not pushed. Longer costs less where much is written, and time where the tree is broken.
     pub lazy_interval: Duration,
@@ -137,6 +141,7 @@ impl Default for Config {
             snapshot_from: 50_000,
             index_bytes: 12 * 1024 * 1024,
             standing_every: 10,
+            early_pause: Duration::from_secs(60),
             mesh: Mesh::default(),
             lazy_interval: Duration::from_millis(100),
             graft_timeout: Duration::from_millis(500),

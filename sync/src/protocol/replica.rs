@@ -31,6 +31,9 @@ use crate::storage::{self, Finish, Storage, StoreError, Writer, count_past, expi
 /// so many lines of its roster.
 const STANDING_LINES: u32 = 16;
 
+/// For how long pushes wait until they are durable, at most.
+const EARLY_PAUSE_MAX: Duration = Duration::from_secs(3600);
+
 /// The state of one replica that is not in its store, and the part of its store
 /// that it keeps at hand.
 pub struct Replica {
@@ -78,6 +81,10 @@ pub struct Replica {
     pub(super) early: Vec<Output>,
     /// They were given out, and it is not durable yet.
     told_early: bool,
+    /// How long pushes waited after the last loss of such a transaction ...
+    early_pause: Duration,
+    /// ... and until when.
+    early_from: Duration,
     pub(super) replies: Vec<Output>,
     pub(super) messages: Vec<Output>,
     pub(super) vector_due: Duration,
@@ -159,6 +166,8 @@ impl Replica {
             sum: None,
             early: Vec::new(),
             told_early: false,
+            early_pause: Duration::ZERO,
+            early_from: Duration::ZERO,
             replies: Vec::new(),
             messages: Vec::new(),
             vector_due: now.elapsed,
@@ -293,7 +302,11 @@ impl Replica {
     /// replica that it does not have itself. It comes back like anybody's, as long as its
     /// number is never used again: that is why the replica then goes on under a new origin
     /// ([`Replica::reload`]), as it does in every new life.
+    /// After such a loss they wait for a while ([`Config::early_pause`]).
     pub fn take_early(&mut self) -> Vec<Output> {
+        if self.now.elapsed < self.early_from {
+            return Vec::new();
+        }
         self.told_early |= !self.early.is_empty();
         std::mem::take(&mut self.early)
     }
@@ -321,6 +334,17 @@ impl Replica {
         }
     }
 
+    /// Makes the next pushes wait until they are durable.
+    fn pause_early(&mut self) {
+        let first = self.config.early_pause;
+        let good_for = self.now.elapsed.saturating_sub(self.early_from);
+        self.early_pause = match good_for < EARLY_PAUSE_MAX {
+            true => (2 * self.early_pause).clamp(first, first.max(EARLY_PAUSE_MAX)),
+            false => first,
+        };
+        self.early_from = self.now.elapsed + self.early_pause;
+    }
+
     /// Takes what was changed since the last call, as far as it was collected: the end of the
     /// feed, in order. Call it when the transaction is durable.
     pub fn take_changes(&mut self) -> Vec<(Key, EntryRecord)> {
@@ -345,6 +369,7 @@ impl Replica {
         self.header = header;
         if std::mem::take(&mut self.told_early) {
             self.opened_under = self.header.origin;
+            self.pause_early();
         }
         self.vector = vector;
         self.ahead = ahead;

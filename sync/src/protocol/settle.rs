@@ -70,6 +70,8 @@ pub(super) struct Sweep {
 pub(super) struct Settled {
     pub(super) roster: BTreeMap<ReplicaId, RosterLine>,
     pub(super) floor: Timestamp,
+    /// While this replica is not sound: the latest floor of a peer.
+    pub(super) heard: Timestamp,
     pub(super) horizon: VersionVector,
     pub(super) fill: Option<Fill>,
     pub(super) unindexed: Option<Unindexed>,
@@ -90,6 +92,7 @@ impl Settled {
         Self {
             roster: roster.map(|line| (line.replica, line)).collect(),
             floor: stored.floor,
+            heard: stored.heard,
             horizon: stored.horizon,
             fill: stored.fill,
             unindexed: stored.unindexed,
@@ -111,6 +114,7 @@ impl Settled {
         Settlement {
             roster: self.roster.values().cloned().collect(),
             floor: self.floor,
+            heard: self.heard,
             horizon: self.horizon.clone(),
             fill: self.fill.clone(),
             unindexed: self.unindexed.clone(),

@@ -216,6 +216,7 @@ impl Replica {
         if stale && !mutual && !foreign {
             self.need_fill(now);
         }
+        self.hear_floor(now);
         if !self.settled.is_sound() && !foreign {
             self.begin_pull(now, &peer);
         }
@@ -328,11 +329,6 @@ impl Replica {
         }
     }
 
-    /// From now on nobody may take anything from this replica, until it has taken over a
-    /// snapshot.
-    ///
-    /// It claims nothing meanwhile. Of what it has some will be taken out, and that, or what
-    /// was beaten by it, may still come from somewhere else.
     /// What is written here must be dated later. While this replica takes over a snapshot it
     /// has no past that counts, and others have let go of things up to floors of theirs, which
     /// it takes as its own only at the end.
@@ -345,9 +341,26 @@ impl Replica {
         let floors = peers.filter_map(|known| known.stood.as_ref().map(|stood| stood.floor));
         floors
             .filter(|floor| is_possible(*floor, now))
-            .fold(own, Timestamp::max)
+            .fold(own.max(self.settled.heard), Timestamp::max)
     }
 
+    /// Remembers the floors that were heard of, over a restart too, as long as they are needed.
+    fn hear_floor(&mut self, now: Now) {
+        let heard = match self.settled.is_sound() {
+            true => Timestamp::default(),
+            false => self.floor_for_writes(now),
+        };
+        if heard != self.settled.heard {
+            self.settled.heard = heard;
+            self.settled.dirty = true;
+        }
+    }
+
+    /// From now on nobody may take anything from this replica, until it has taken over a
+    /// snapshot.
+    ///
+    /// It claims nothing meanwhile. Of what it has some will be taken out, and that, or what
+    /// was beaten by it, may still come from somewhere else.
     fn need_fill(&mut self, now: Now) {
         if self.settled.is_sound() {
             self.begin_epoch(now);

@@ -11,7 +11,7 @@
 //! | meta | `past` | u64, the bytes of all values in `past` |
 //! | meta | `expiries` | u8, 1: `expiries` is complete |
 //! | meta | `digest` | 32 bytes, sum mod 2^256 over all entries (see [`super::state`]) |
-//! | meta | `roster`, `floor`, `horizon`, `fill` | what is settled, drawn in `settlement.rs` |
+//! | meta | `roster`, `floor`, `heard`, `horizon`, `fill` | what is settled, drawn in `settlement.rs` |
 //! | meta | `exported`, `exports` | writes that were taken out, drawn in `exported.rs` |
 //! | meta | `journal` | u64 seq, u64 segment: the last record of the journal that is in this file, and the oldest segment that may hold later ones |
 //! | entries | collection, 0x00, key | an entry, see below |

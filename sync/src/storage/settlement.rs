@@ -1,9 +1,10 @@
-//! What a replica knows about what is settled (`protocol/settle.rs`): five values in `meta`.
+//! What a replica knows about what is settled (`protocol/settle.rs`): six values in `meta`.
 //!
 //! | key | value |
 //! |---|---|
 //! | `roster` | a replica after the other: its id 16 bytes, fenced u8 (0 or 1), born u64, absent u64 in ms, length of its name u16, the name |
 //! | `floor` | u64, a timestamp |
+//! | `heard` | u64, a timestamp; absent where it is 0 |
 //! | `horizon` | an origin after the other: origin 24, count u32 of ranges, first and last u64 of each |
 //! | `fill` | 0 or 1 u8: nothing is taken from this replica until it is done; length u16 and key as in `entries`, up to which it is done; the claim, drawn as `horizon` |
 //! | `unindexed` | a key as in `entries`, or nothing: documents after it may be missing in the dot index |
@@ -14,6 +15,7 @@ use crate::model::{Key, PeerId, ReplicaId, SeqRange, Timestamp, VersionVector};
 
 const ROSTER: &[u8] = b"roster";
 const FLOOR: &[u8] = b"floor";
+const HEARD: &[u8] = b"heard";
 const HORIZON: &[u8] = b"horizon";
 const FILL: &[u8] = b"fill";
 const UNINDEXED: &[u8] = b"unindexed";
@@ -73,6 +75,8 @@ pub struct Settlement {
     pub roster: Vec<RosterLine>,
     /// No write of this replica is dated up to here but those that it has made.
     pub floor: Timestamp,
+    /// While nothing is taken from this replica: the latest floor that it has heard of.
+    pub heard: Timestamp,
     /// What everyone had when something was last let go of.
     pub horizon: VersionVector,
     /// The snapshot that is being taken over.
@@ -104,10 +108,11 @@ pub fn settlement(reader: &dyn Reader) -> Result<Settlement, StoreError> {
             absent_ms,
         });
     }
-    let floor = match reader.get(Table::Meta, FLOOR)? {
-        Some(bytes) => Cursor::new(Table::Meta, &bytes).u64()?,
-        None => 0,
+    let date = |key| match reader.get(Table::Meta, key)? {
+        Some(bytes) => Cursor::new(Table::Meta, &bytes).u64().map(Timestamp),
+        None => Ok(Timestamp(0)),
     };
+    let (floor, heard) = (date(FLOOR)?, date(HEARD)?);
     let bytes = reader.get(Table::Meta, HORIZON)?.unwrap_or_default();
     let horizon = decode_vector(&mut Cursor::new(Table::Meta, &bytes))?;
     let fill = match reader.get(Table::Meta, FILL)? {
@@ -117,7 +122,8 @@ pub fn settlement(reader: &dyn Reader) -> Result<Settlement, StoreError> {
     let unindexed = unindexed(reader)?;
     Ok(Settlement {
         roster,
-        floor: Timestamp(floor),
+        floor,
+        heard,
         horizon,
         fill,
         unindexed,
@@ -152,6 +158,10 @@ pub fn set_settlement(writer: &mut dyn Writer, all: &Settlement) -> Result<(), S
     }
     writer.insert(Table::Meta, ROSTER, &bytes)?;
     writer.insert(Table::Meta, FLOOR, &all.floor.0.to_be_bytes())?;
+    match all.heard {
+        Timestamp(0) => writer.remove(Table::Meta, HEARD)?,
+        Timestamp(heard) => writer.insert(Table::Meta, HEARD, &heard.to_be_bytes())?,
+    }
     let mut bytes = Vec::new();
     put_vector(&mut bytes, &all.horizon);
     writer.insert(Table::Meta, HORIZON, &bytes)?;
@@ -246,6 +256,7 @@ mod tests {
                 absent_ms: 4,
             }],
             floor: Timestamp(9),
+            heard: Timestamp(11),
             fill: Some(Fill {
                 needed: true,
                 done: Some(FillDone {
@@ -267,6 +278,7 @@ mod tests {
         let storage = MemoryStorage::default();
         assert_eq!(read(&storage, settlement).unwrap(), Settlement::default());
         let without_fill = Settlement {
+            heard: Timestamp(0),
             fill: None,
             unindexed: None,
             ..settled()
