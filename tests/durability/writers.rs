@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use basic_tests::harness::http::{Answer, Client, RequestError};
+use basic_tests::harness::wait::wait_until;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -19,6 +20,8 @@ use crate::world::World;
 /// Writers of a node under load.
 pub(crate) const WRITERS: u16 = 8;
 /// What they write goes here.
+/// How long a disk that fails may keep a node from reading.
+const READ_MAX: Duration = Duration::from_secs(20);
 const COLLECTION: &str = "durability";
 /// How long a writer pauses whose write was not taken.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -248,10 +251,19 @@ async fn everything(world: &World, number: u16) -> BTreeSet<u64> {
             "{}/v1/data/{COLLECTION}?limit=1000&after={after}",
             world.api(number)
         );
-        let answer = world.client.get(&url).await.unwrap();
-        let page = answer.json();
-        let items = page["items"].as_array();
-        for item in items.unwrap_or_else(|| panic!("no items: {}", answer.text())) {
+        // While the store's file is opened anew after a failure, reads are answered so.
+        let read = || async {
+            let answer = world.client.get(&url).await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            match answer.status.as_u16() {
+                200 => Ok(answer.json()),
+                _ => Err(answer.text()),
+            }
+        };
+        let page = wait_until("a page of documents", READ_MAX, read)
+            .await
+            .unwrap();
+        for item in page["items"].as_array().unwrap() {
             let key = item["key"].as_str().unwrap();
             let number = key.parse().unwrap();
             assert!(is_document(number, &item["value"]), "{key} holds {item}");

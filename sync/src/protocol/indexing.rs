@@ -134,6 +134,7 @@ impl Indexing {
 
     /// Gathers the dots of a document.
     fn gather(&mut self, key: &[u8], document: &Document) {
+        debug_assert!(self.writing.is_none(), "what is being written is sorted");
         let at = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
         // A key is at most 64 + 1 + 512 bytes.
         let length = u16::try_from(key.len()).unwrap_or(u16::MAX);

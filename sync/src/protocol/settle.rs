@@ -399,7 +399,10 @@ impl Replica {
             let held = Some(&before.document).filter(|held| !held.is_empty());
             sum.note(&records::encode_key(&key), held, &after);
         }
-        if let Some(indexing) = &mut self.indexing {
+        // What is taken over of a range is gathered as it stays: nothing of it was before.
+        if placing.index
+            && let Some(indexing) = &mut self.indexing
+        {
             indexing.note(&before.document, &after);
         }
         let storing = self.storing(now, &key);
