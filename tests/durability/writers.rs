@@ -19,9 +19,9 @@ use crate::world::World;
 
 /// Writers of a node under load.
 pub(crate) const WRITERS: u16 = 8;
-/// What they write goes here.
 /// How long a disk that fails may keep a node from reading.
 const READ_MAX: Duration = Duration::from_secs(20);
+/// What they write goes here.
 const COLLECTION: &str = "durability";
 /// How long a writer pauses whose write was not taken.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -43,20 +43,19 @@ async fn sigterm_exits_zero_after_the_last_answer() {
     cluster.layout().write().unwrap();
     let mut node = Node::start(cluster.binaries(), cluster.node(1)).unwrap();
     let client = Client::default();
-    let ready = cluster.api(1, "/readyz");
-    wait_until("the agent to be ready", LIMIT, || async {
-        let answer = client
-            .get(&ready)
-            .await
-            .map_err(|error| error.to_string())?;
-        if answer.status.is_success() {
-            Ok(())
-        } else {
-            Err(answer.text())
-        }
-    })
-    .await
-    .unwrap();
+    // Through the proxy, too: it may find the server healthy a little later.
+    for url in [cluster.api(1, "/readyz"), cluster.proxy(1, "/count/slow")] {
+        wait_until("the agent to be ready", LIMIT, || async {
+            let answer = client.get(&url).await.map_err(|error| error.to_string())?;
+            if answer.status.is_success() {
+                Ok(())
+            } else {
+                Err(answer.text())
+            }
+        })
+        .await
+        .unwrap();
+    }
 
     // A request that the server has, and answers only after the signal.
     let slow = Request::post(cluster.proxy(1, "/count"))
