@@ -424,14 +424,6 @@ impl From<WirePartName<'_>> for Part {
     }
 }
 
-impl TryFrom<WireDelta<'_>> for Delta {
-    type Error = DecodeError;
-
-    fn try_from(wire: WireDelta<'_>) -> Result<Self, DecodeError> {
-        wire.into_delta(None, &Bytes::copy_from_slice)
-    }
-}
-
 impl WireDelta<'_> {
     /// `before` may be of the same collection; `keep` makes bytes that outlive the frame.
     fn into_delta(
@@ -499,7 +491,12 @@ fn vector_to_wire(vector: &VersionVector) -> Vec<WireSet> {
 }
 
 fn changes_from_wire(wire: Vec<WireDelta<'_>>) -> Result<Vec<Delta>, DecodeError> {
-    wire.into_iter().map(Delta::try_from).collect()
+    let mut changes: Vec<Delta> = Vec::with_capacity(wire.len());
+    for delta in wire {
+        let last = changes.last().map(|change| &change.key);
+        changes.push(delta.into_delta(last, &Bytes::copy_from_slice)?);
+    }
+    Ok(changes)
 }
 
 fn vector_from_wire(wire: Vec<WireSet>) -> Result<VersionVector, DecodeError> {

@@ -187,7 +187,10 @@ impl State {
         if concerned.peek().is_none() {
             return;
         }
-        if let Some(item) = FeedItem::of(key.clone(), record) {
+        if let Some(mut item) = FeedItem::of(key.clone(), record) {
+            // It may wait for long, and must not keep the frame that it came in.
+            let value = &mut item.change.entry.value;
+            *value = value.as_deref().map(Bytes::copy_from_slice);
             let seen = Seen::new(item);
             concerned.for_each(|mailbox| mailbox.put(&seen));
         }

@@ -1,11 +1,11 @@
 //! The dot index of what a snapshot has brought, made afterwards.
 //!
 //! A snapshot comes in the order of the keys, and the dot index is in the order of the
-//! writes, [`chunks::CHUNK`] of them to a row. To index each document as it comes would read, write
-//! and journal another row for each: most of the price of a bootstrap. So documents are taken
-//! over without it. The dots of many are gathered as they come, then sorted, and each of their
-//! rows is written once for all of them. (Databases load indexes so, too: all rows first, then
-//! the sorted index.)
+//! writes, [`chunks::CHUNK`] of them to a row. To index each document as it comes would read,
+//! write and journal another row for each: most of the price of a bootstrap. So documents are
+//! taken over without it. The dots of many are gathered as they come, then sorted, and each of
+//! their rows is written once for all of them. (Databases load indexes so, too: all rows
+//! first, then the sorted index.)
 //!
 //! Until that is done the store says after which key documents are not indexed
 //! ([`Settlement::unindexed`](crate::storage::Settlement)): nothing of a snapshot is claimed,
