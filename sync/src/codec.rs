@@ -25,7 +25,7 @@ use crate::model::{
 use crate::protocol::{Message, PullChunk, SnapshotChunk, Standing};
 use crate::storage::RosterLine;
 
-use self::tree::{WireAnswer, WireTree};
+use self::tree::{WireAnswer, WireCounted, WireTree};
 pub use verify::{decode_answer, decode_request, encode_answer, encode_request};
 
 /// Largest frame, in bytes, without its length.
@@ -206,13 +206,14 @@ fn decode_within<'f, T: BorrowDecode<'f, ()>, const LIST_BYTES_MAX: usize>(
 }
 
 /// The fewest bytes of each element of a list: `(in a frame, in memory)`.
-const ELEMENTS: [(usize, usize); 6] = [
+const ELEMENTS: [(usize, usize); 7] = [
     (24, size_of::<WireDelta<'_>>()),
     (19, size_of::<WireLine<'_>>()),
     (2, size_of::<WirePart<'_>>()),
     (18, size_of::<WireSet>()),
     (2, size_of::<(u64, u64)>()),
     (2, size_of::<WireAnswer<'_>>()),
+    (19, size_of::<WireCounted>()),
 ];
 
 const _: () = {

@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use basic_sync::model::VersionVector;
-use basic_sync::protocol::Message;
+use basic_sync::protocol::{Message, TreeMessage};
 use basic_sync::storage::{
     Finish, MemoryStorage, Reader, Storage, StoreError, Table, Visit, Writer, records,
 };
@@ -29,6 +29,8 @@ pub(crate) enum Harm {
     /// The horizon (DESIGN §6, trap (d)): an old copy of a disk is not told that it lacks
     /// what deletions were let go of.
     NoHorizon,
+    /// The count of a census: it is said to be complete, whoever is missing.
+    CountedAll,
 }
 
 /// A store that has forgotten what was deleted when it is asked what a key holds.
@@ -94,6 +96,19 @@ pub(crate) fn claimed_early(message: Message, vector: VersionVector) -> Message 
     }
 }
 
+/// A census in which everyone was counted.
+pub(crate) fn counted_all(message: Message) -> Message {
+    match message {
+        Message::Tree(TreeMessage::Census(mut census)) => {
+            for line in census.lines.values_mut() {
+                line.counted = true;
+            }
+            Message::Tree(TreeMessage::Census(census))
+        }
+        other => other,
+    }
+}
+
 /// How a replica stands that has never let go of anything.
 pub(crate) fn without_horizon(message: Message) -> Message {
     match message {
@@ -153,4 +168,16 @@ fn without_the_horizon_an_old_copy_is_found_to_bring_back_what_was_deleted() {
     let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("nothing is noticed");
     let said = panic.downcast_ref::<String>().map_or("", String::as_str);
     assert!(said.starts_with("invariant 3"), "{said}");
+}
+
+/// Where the horizon holds nothing comes back, so it is looked at what is let go of.
+#[test]
+fn without_the_count_of_a_census_a_deletion_is_found_to_be_forgotten_too_early() {
+    let run = || {
+        let mut world = World::harmed(31, settlement::overlay(9), Harm::CountedAll);
+        settlement::delete_while_one_is_away(&mut world);
+    };
+    let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("nothing is noticed");
+    let said = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+    assert!(said.starts_with("replica 5 may still send"), "{said}");
 }

@@ -27,7 +27,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 pub(crate) use self::commits::Commit;
-use crate::harm::{Harm, claimed_early, without_horizon};
+use crate::harm::{Harm, claimed_early, counted_all, without_horizon};
 use crate::history::{Clock, History};
 use crate::options::Options;
 
@@ -644,6 +644,7 @@ impl World {
         let message = match self.harm {
             Some(Harm::EarlyClaims) => claimed_early(message, self.status(from).vector),
             Some(Harm::NoHorizon) => without_horizon(message),
+            Some(Harm::CountedAll) => counted_all(message),
             _ => message,
         };
         let copies = match () {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::PeerId;
 use crate::model::document::Amount;
-use crate::protocol::{Have, TreeMessage};
+use crate::protocol::{Census, Counted, Have, TreeMessage};
 
 fn origin() -> impl Strategy<Value = Origin> {
     (any::<[u8; 16]>(), any::<u64>()).prop_map(|(replica, epoch)| Origin {
@@ -149,7 +149,32 @@ fn tree_message() -> impl Strategy<Value = TreeMessage> {
                 others,
             }
         }),
+        census().prop_map(|census| TreeMessage::Census(Box::new(census))),
     ]
+}
+
+fn census() -> impl Strategy<Value = Census> {
+    let lines = proptest::collection::btree_map(any::<[u8; 16]>(), any::<[bool; 3]>(), 0..6);
+    let floor = 0..=Timestamp::LAST.0;
+    (any::<u64>(), floor, vector(), vector(), lines).prop_map(
+        |(number, floor, all, some, lines)| {
+            let line = |(replica, [counted, here, fenced]): ([u8; 16], [bool; 3])| {
+                let line = Counted {
+                    counted,
+                    here,
+                    fenced,
+                };
+                (ReplicaId(replica), line)
+            };
+            Census {
+                number,
+                floor: Timestamp(floor),
+                all,
+                some,
+                lines: lines.into_iter().map(line).collect(),
+            }
+        },
+    )
 }
 
 fn key() -> impl Strategy<Value = Key> {

@@ -1,13 +1,13 @@
 //! Messages beyond the full mesh, as they are on the wire.
 
-use bincode::{BorrowDecode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 
 use super::{
-    DecodeError, WireDelta, WireOrigin, WireSet, changes_from_wire, vector_from_wire,
-    vector_to_wire,
+    DecodeError, WireDelta, WireOrigin, WireSet, changes_from_wire, date_from_wire,
+    vector_from_wire, vector_to_wire,
 };
-use crate::model::PeerId;
-use crate::protocol::{Have, TreeMessage};
+use crate::model::{PeerId, ReplicaId};
+use crate::protocol::{Census, Counted, Have, TreeMessage};
 
 /// Longest name of a node, in bytes: as in its certificate.
 const NAME_BYTES_MAX: usize = 512;
@@ -40,6 +40,22 @@ pub(super) enum WireTree<'f> {
         own: Option<u64>,
         others: Vec<WireAnswer<'f>>,
     },
+    Census {
+        number: u64,
+        floor: u64,
+        all: Vec<WireSet>,
+        some: Vec<WireSet>,
+        lines: Vec<WireCounted>,
+    },
+}
+
+/// What a census says of a replica.
+#[derive(Encode, Decode)]
+pub(super) struct WireCounted {
+    replica: [u8; 16],
+    counted: bool,
+    here: bool,
+    fenced: bool,
 }
 
 /// Up to which a node has the writes that were asked about.
@@ -91,6 +107,13 @@ impl<'f> From<&'f TreeMessage> for WireTree<'f> {
                         upto: *upto,
                     })
                     .collect(),
+            },
+            TreeMessage::Census(census) => Self::Census {
+                number: census.number,
+                floor: census.floor.0,
+                all: vector_to_wire(&census.all),
+                some: vector_to_wire(&census.some),
+                lines: census.lines.iter().map(counted_to_wire).collect(),
             },
         }
     }
@@ -145,8 +168,45 @@ impl TryFrom<WireTree<'_>> for TreeMessage {
                     .map(answer_from_wire)
                     .collect::<Result<_, _>>()?,
             },
+            WireTree::Census {
+                number,
+                floor,
+                all,
+                some,
+                lines,
+            } => Self::Census(Box::new(Census {
+                number,
+                floor: date_from_wire(floor)?,
+                all: vector_from_wire(all)?,
+                some: vector_from_wire(some)?,
+                lines: lines.into_iter().map(counted_from_wire).collect(),
+            })),
         })
     }
+}
+
+fn counted_to_wire((replica, line): (&ReplicaId, &Counted)) -> WireCounted {
+    WireCounted {
+        replica: replica.0,
+        counted: line.counted,
+        here: line.here,
+        fenced: line.fenced,
+    }
+}
+
+fn counted_from_wire(line: WireCounted) -> (ReplicaId, Counted) {
+    let WireCounted {
+        replica,
+        counted,
+        here,
+        fenced,
+    } = line;
+    let line = Counted {
+        counted,
+        here,
+        fenced,
+    };
+    (ReplicaId(replica), line)
 }
 
 fn answer_from_wire(answer: WireAnswer<'_>) -> Result<(PeerId, u64), DecodeError> {
@@ -158,10 +218,12 @@ fn answer_from_wire(answer: WireAnswer<'_>) -> Result<(PeerId, u64), DecodeError
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::{decode_message, encode_message};
     use super::*;
     use crate::codec::LENGTH_BYTES;
-    use crate::model::{Epoch, Origin, ReplicaId, SeqRange, VersionVector};
+    use crate::model::{Epoch, Origin, SeqRange, Timestamp, VersionVector};
     use crate::protocol::Message;
 
     const ORIGIN: Origin = Origin {
@@ -195,8 +257,10 @@ mod tests {
         let set = with_origin(&[1], &[1, 1, 9]);
         let expected = [with_origin(&[10, 1], &[5, 6, 7, 8]), set.clone()].concat();
         assert_eq!(body(TreeMessage::Have(have)), expected);
-        let graft = TreeMessage::Graft { wanted: vector };
-        assert_eq!(body(graft), [vec![10, 3], set].concat());
+        let graft = TreeMessage::Graft {
+            wanted: vector.clone(),
+        };
+        assert_eq!(body(graft), [vec![10, 3], set.clone()].concat());
         assert_eq!(body(TreeMessage::Prune), [10, 2]);
         assert_eq!(body(TreeMessage::Gone), [10, 4]);
         let call = TreeMessage::RollCall {
@@ -212,6 +276,37 @@ mod tests {
         };
         let expected = with_origin(&[10, 6], &[1, 4, 1, 2, b'n', b'2', 6]);
         assert_eq!(body(present), expected);
+        let line = |counted, here, fenced| Counted {
+            counted,
+            here,
+            fenced,
+        };
+        let mut rest = VersionVector::default();
+        rest.insert_range(
+            ORIGIN,
+            SeqRange {
+                first: 10,
+                last: 11,
+            },
+        );
+        let census = TreeMessage::Census(Box::new(Census {
+            number: 4,
+            floor: Timestamp(5),
+            all: vector,
+            some: rest,
+            lines: BTreeMap::from([
+                (ReplicaId([0x11; 16]), line(true, true, false)),
+                (ReplicaId([0x12; 16]), line(false, false, true)),
+            ]),
+        }));
+        let lines = [&[2], &[0x11; 16][..], &[1, 1, 0], &[0x12; 16], &[0, 0, 1]].concat();
+        let expected = [
+            vec![10, 7, 4, 5],
+            set,
+            with_origin(&[1], &[1, 10, 11]),
+            lines,
+        ];
+        assert_eq!(body(census), expected.concat());
         let nothing = TreeMessage::Forward {
             changes: Vec::new(),
         };

@@ -68,4 +68,4 @@ pub use overlay::Mesh;
 pub use peers::{Counters, PeerStatus, Progress, Status};
 pub use replica::Replica;
 pub use standing::{Standing, Trust};
-pub use tree::{Have, TreeMessage};
+pub use tree::{Census, Counted, Have, TreeMessage};

@@ -274,6 +274,7 @@ impl Replica {
             self.messages.push(Output::Broadcast(message));
         }
         self.tell_neighbours();
+        self.tell_census();
         if !self.changed {
             return Ok(Finish::Discard);
         }

@@ -25,7 +25,8 @@
 //! takes a new identity, and takes over a snapshot.
 //!
 //! **Beyond the full mesh** (`overlay.rs`) a replica hears how its neighbours stand and not
-//! how all do. Deletions are remembered there for good, and nobody is fenced by absence.
+//! how all do. There they are counted, by going round (`tree/census.rs`), and who was counted
+//! is here.
 //!
 //! What can fail: a clock that is far behind keeps the floor down, and an absent replica
 //! keeps everybody from letting go until it is fenced: both cost room, and no data.
@@ -55,7 +56,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A wall clock that goes on by so much more than time has passed has jumped.
 const JUMP_MS: u64 = 60_000;
 /// Rounds in the time that a tombstone lives at least.
-const ROUNDS: u32 = 24;
+pub(super) const ROUNDS: u32 = 24;
 
 /// A round of letting go.
 #[derive(Clone, Debug)]
@@ -63,6 +64,16 @@ pub(super) struct Sweep {
     upto: Timestamp,
     settled: Arc<VersionVector>,
     after: Option<Key>,
+}
+
+/// What all replicas that count have agreed on.
+#[derive(Clone, Debug)]
+pub(super) struct Agreed {
+    /// None of them will make a write with a date up to here, and this replica has all that
+    /// they had when they said so.
+    pub(super) upto: Timestamp,
+    /// Each of them has it.
+    pub(super) all: VersionVector,
 }
 
 /// What a replica knows about what is settled.
@@ -152,6 +163,9 @@ impl Replica {
         if self.settled.sweep.is_some() {
             return self.sweep(now, writer);
         }
+        if self.tree.on {
+            self.let_go_of_agreed(self.agreed_by_census());
+        }
         if now.elapsed < self.settled.round_due {
             return Ok(());
         }
@@ -171,13 +185,14 @@ impl Replica {
         {
             return Ok(());
         }
-        if self.tree.on {
-            // Not all are heard of here: nobody can be found absent, nor anything settled.
-            return Ok(());
-        }
-        self.note_absence(now, passed.min(2 * round));
         self.raise_floor(now, round);
-        self.begin_sweep();
+        if self.tree.on {
+            self.begin_census(now);
+        } else {
+            let here = self.heard_of(now, |trust| trust == Trust::Full);
+            self.note_absence(&here, passed.min(2 * round));
+            self.let_go_of_agreed(self.agreed_in_mesh());
+        }
         Ok(())
     }
 
@@ -192,23 +207,21 @@ impl Replica {
         }
     }
 
-    /// Counts for how long replicas have been away, and fences those that were so too long.
-    fn note_absence(&mut self, now: Now, passed: Duration) {
+    /// The replicas that are heard of here and are trusted as is asked for, and this one.
+    pub(super) fn heard_of(&self, now: Now, is_fit: fn(Trust) -> bool) -> BTreeSet<ReplicaId> {
         let own = self.header.origin.replica;
         // A connection can be up without anything behind it.
         let within = 5 * self.config.vector_interval;
         let is_here = |known: &&Peer| {
-            known.linked
-                && known.heard_at + within >= now.elapsed
-                && self.trust_in(known) == Trust::Full
+            known.linked && known.heard_at + within >= now.elapsed && is_fit(self.trust_in(known))
         };
-        let here: BTreeSet<ReplicaId> = self
-            .peers
-            .values()
-            .filter(is_here)
-            .filter_map(|known| Some(known.stood.as_ref()?.replica))
-            .chain([own])
-            .collect();
+        let here = self.peers.values().filter(is_here);
+        let here = here.filter_map(|known| Some(known.stood.as_ref()?.replica));
+        here.chain([own]).collect()
+    }
+
+    /// Counts for how long replicas have been away, and fences those that were so too long.
+    pub(super) fn note_absence(&mut self, here: &BTreeSet<ReplicaId>, passed: Duration) {
         let members: Vec<ReplicaId> = self.settled.members().map(|line| line.replica).collect();
         let present = members
             .iter()
@@ -219,8 +232,14 @@ impl Replica {
         }
         let most = u64::try_from(self.config.absent_max.as_millis()).unwrap_or(u64::MAX);
         let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
-        for member in members.iter().filter(|member| !here.contains(member)) {
-            if let Some(line) = self.settled.roster.get_mut(member) {
+        for member in &members {
+            let line = self.settled.roster.get_mut(member);
+            if here.contains(member) {
+                if let Some(line) = line.filter(|line| line.absent_ms > 0) {
+                    line.absent_ms = 0;
+                    self.settled.dirty = true;
+                }
+            } else if let Some(line) = line {
                 line.absent_ms = line.absent_ms.saturating_add(passed);
                 self.settled.dirty = true;
                 if line.absent_ms >= most {
@@ -252,8 +271,13 @@ impl Replica {
             .filter(|stood| !self.settled.is_fenced(stood.replica))
             .map(|stood| now.wall_ms.saturating_add_signed(stood.ahead_ms))
             .collect();
-        // A clock that is wrong must not decide alone.
-        if 2 * (clocks.len() + 1) <= self.settled.members().count() {
+        // A clock that is wrong must not decide alone. Beyond a mesh there are those of the
+        // neighbours, and the lowest floor of all counts.
+        let others = match self.tree.on {
+            true => self.peers.values().filter(|known| known.linked).count(),
+            false => self.settled.members().count().saturating_sub(1),
+        };
+        if 2 * (clocks.len() + 1) <= others + 1 {
             return;
         }
         let earliest = clocks.into_iter().fold(now.wall_ms, u64::min);
@@ -269,12 +293,9 @@ impl Replica {
         }
     }
 
-    /// Begins to let go, if there may be more to let go of than the last time.
-    fn begin_sweep(&mut self) {
+    /// What all have agreed on, where all are heard of.
+    fn agreed_in_mesh(&self) -> Option<Agreed> {
         let own = self.header.origin.replica;
-        if !self.settled.is_sound() {
-            return;
-        }
         let mut upto = self.settled.floor;
         let mut all = self.vector.clone();
         let fenced: BTreeSet<ReplicaId> = self
@@ -292,24 +313,32 @@ impl Replica {
             .filter(|stood| !self.settled.is_fenced(stood.replica))
             .collect();
         let has_stood = |member: ReplicaId| stood.iter().any(|one| one.replica == member);
-        let members = self.settled.members();
-        let silent = |line: &RosterLine| line.replica != own && !has_stood(line.replica);
-        if members.filter(|line| silent(line)).count() > 0 {
-            return;
+        let mut members = self.settled.members();
+        if members.any(|line| line.replica != own && !has_stood(line.replica)) {
+            return None;
         }
         for one in &stood {
             let agrees = one.fenced.is_superset(&fenced);
             if !agrees || !one.sound || !self.vector.covers(&one.vector) {
-                return;
+                return None;
             }
             upto = upto.min(one.floor);
             all = all.intersection(&one.vector);
         }
+        Some(Agreed { upto, all })
+    }
+
+    /// Begins to let go, if there may be more to let go of than the last time.
+    fn let_go_of_agreed(&mut self, agreed: Option<Agreed>) {
+        let Some(Agreed { upto, all }) = agreed.filter(|_| self.settled.is_sound()) else {
+            return;
+        };
         let all = Arc::new(all);
         let swept = self.settled.swept.as_ref();
         if upto == Timestamp::default() || swept == Some(&(upto, all.clone())) {
             return;
         }
+        self.forget_recent(&all);
         self.settled.horizon.merge(&all);
         self.look_for_horizon_everywhere();
         self.settled.dirty = true;

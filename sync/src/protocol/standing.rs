@@ -30,7 +30,7 @@ use crate::model::{Origin, PeerId, ReplicaId, Timestamp, VersionVector};
 use crate::storage::{Fill, RosterLine};
 
 /// Replicas in the roster at most; beyond it new ones are not taken in.
-const ROSTER_MAX: usize = 4096;
+pub(super) const ROSTER_MAX: usize = 4096;
 
 /// How a replica stands, as it tells its peers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -375,6 +375,7 @@ impl Replica {
             self.pulling = None;
             self.serving.clear();
             self.snapshots.clear();
+            self.forget_census();
         }
     }
 
@@ -451,6 +452,7 @@ impl Replica {
         let longest = linked.min_by_key(|(_, known)| known.told_at);
         if let Some(peer) = longest.map(|(peer, _)| peer.clone()) {
             self.send_standing(now, &peer);
+            self.tell_census_again(&peer);
         }
     }
 

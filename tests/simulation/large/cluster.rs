@@ -12,10 +12,10 @@ use basic_sync::codec::encode_message;
 use basic_sync::model::document::Action;
 use basic_sync::model::{Dot, PeerId, ReplicaId};
 use basic_sync::protocol::{
-    AckTarget, Config, Counters, Input, Mesh, Message, Now, Operation, Output, Replica, RequestId,
+    AckTarget, Config, Counters, Input, Message, Now, Operation, Output, Replica, RequestId,
     Status, TreeMessage, WriteReceipt, WriteRequest, commit,
 };
-use basic_sync::storage::MemoryStorage;
+use basic_sync::storage::{MemoryStorage, read, state};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -91,7 +91,8 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) fn new(size: usize, mesh: Mesh, grafts_lost: bool) -> Self {
+    pub(super) fn new(size: usize, config: &Config, grafts_lost: bool) -> Self {
+        let mesh = config.mesh;
         let names: Vec<PeerId> = (0..size).map(name).collect();
         let node = |own: &PeerId| {
             let near = mesh.neighbours(own, &names);
@@ -123,8 +124,7 @@ impl Cluster {
         for (own, own_name) in names.iter().enumerate() {
             let config = Config {
                 name: own_name.clone(),
-                mesh,
-                ..Config::default()
+                ..config.clone()
             };
             let mut identity = [0; 16];
             identity[..8].copy_from_slice(&(own as u64 + 1).to_be_bytes());
@@ -149,12 +149,23 @@ impl Cluster {
         };
     }
 
+    /// Puts a document of its own.
     pub(super) fn write(&mut self, replica: usize, acks: AckTarget) -> RequestId {
+        let text = format!("\"{}\"", "x".repeat(DOCUMENT - 2));
+        let number = usize::try_from(self.writes + 1).expect("few writes");
+        self.act(replica, number, Action::Put(Bytes::from(text)), acks)
+    }
+
+    pub(super) fn act(
+        &mut self,
+        replica: usize,
+        number: usize,
+        action: Action,
+        acks: AckTarget,
+    ) -> RequestId {
         self.writes += 1;
         let id = RequestId(self.writes);
-        let text = format!("\"{}\"", "x".repeat(DOCUMENT - 2));
-        let number = usize::try_from(self.writes).expect("few writes");
-        let operation = Operation::new(key(number), Action::Put(Bytes::from(text)));
+        let operation = Operation::new(key(number), action);
         let request = WriteRequest {
             id,
             operations: vec![operation],
@@ -188,6 +199,12 @@ impl Cluster {
             let notice = Duration::from_millis(self.random.random_range(NOTICE_MS));
             self.at(self.now + notice, Event::LinkDown(peer, replica));
         }
+    }
+
+    /// How many documents it holds, deletions among them.
+    pub(super) fn holds(&self, replica: usize) -> usize {
+        let held = read(&self.nodes[replica].disk, state::dump);
+        held.expect("memory does not fail").len()
     }
 
     pub(super) fn status(&self, replica: usize) -> Status {
@@ -355,6 +372,7 @@ fn kind(message: &Message) -> &'static str {
         Message::Tree(TreeMessage::Have(_)) => "word",
         Message::Tree(TreeMessage::Prune) => "prune",
         Message::Tree(TreeMessage::Graft { .. }) => "graft",
+        Message::Tree(TreeMessage::Census(_)) => "census",
         Message::Tree(TreeMessage::RollCall { .. } | TreeMessage::Present { .. }) => "roll calls",
         _ => "pulls",
     }

@@ -10,13 +10,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use basic_sync::model::Dot;
-use basic_sync::protocol::{AckTarget, Mesh};
+use basic_sync::model::document::Action;
+use basic_sync::protocol::{AckTarget, Config, Mesh};
 
 use self::cluster::{Cluster, Journey};
 use crate::runs::from_environment;
 
 /// Replicas, unless `SIMULATION_SIZE` says otherwise.
 const SIZE: u64 = 300;
+/// Replicas that count each other, unless it says otherwise.
+const COUNTED: u64 = 100;
 /// Writes of each part.
 const WRITES: u32 = 20;
 /// Between two of them.
@@ -128,7 +131,7 @@ struct Run {
 
 fn run(size: usize, grafts_lost: bool) -> Run {
     eprintln!("--- {size} replicas");
-    let mut cluster = Cluster::new(size, Mesh::default(), grafts_lost);
+    let mut cluster = Cluster::new(size, &Config::default(), grafts_lost);
     cluster.run_for(Duration::from_secs(1));
     let links = Spread::of((0..size).map(|own| cluster.links_of(own)));
     eprintln!("links: {links:?}");
@@ -187,11 +190,14 @@ fn run(size: usize, grafts_lost: bool) -> Run {
 /// What the same costs where everyone links to everyone: bytes a replica and write.
 fn full_mesh(size: usize) -> f64 {
     eprintln!("--- {size} replicas, a full mesh");
-    let mesh = Mesh {
-        peers_max: size,
-        ..Mesh::default()
+    let config = Config {
+        mesh: Mesh {
+            peers_max: size,
+            ..Mesh::default()
+        },
+        ..Config::default()
     };
-    let mut cluster = Cluster::new(size, mesh, false);
+    let mut cluster = Cluster::new(size, &config, false);
     cluster.run_for(Duration::from_secs(1));
     part(&mut cluster, "in a full mesh", |_| {}).bytes
 }
@@ -225,6 +231,52 @@ fn a_write_reaches_many_hundred_replicas_at_a_cost_that_does_not_grow_with_them(
     assert!(large.tree.bytes < 1.8 * small.tree.bytes);
     assert!(large.idle < 1.8 * small.idle);
     assert!(small.tree.bytes < mesh / 5.0);
+}
+
+/// Deletions are let go of among many too: they hear of each other how all stand. All have
+/// written, so that a vector has a line for each.
+#[test]
+fn what_many_have_deleted_all_of_them_let_go_of() {
+    let size = from_environment("SIMULATION_SIZE").unwrap_or(COUNTED);
+    let size = usize::try_from(size).expect("a size");
+    let config = Config {
+        tombstone_age: Duration::from_secs(30),
+        ..Config::default()
+    };
+    let mut cluster = Cluster::new(size, &config, false);
+    cluster.run_for(Duration::from_secs(1));
+    for replica in 0..size {
+        cluster.write(replica, AckTarget::Local);
+        cluster.run_for(Duration::from_millis(5));
+    }
+    cluster.run_for(Duration::from_secs(1));
+    for number in 1..=size / 2 {
+        let replica = cluster.someone();
+        cluster.act(replica, number, Action::Delete, AckTarget::Local);
+        cluster.run_for(Duration::from_millis(5));
+    }
+    let deleted = cluster.now;
+    cluster.run_for(config.tombstone_age - Duration::from_secs(5));
+    assert_eq!(cluster.holds(0), size, "their time is not up");
+    cluster.forget_traffic();
+    let left = size - size / 2;
+    let forgotten = |cluster: &Cluster| (0..size).all(|own| cluster.holds(own) == left);
+    while !forgotten(&cluster) {
+        cluster.run_for(Duration::from_secs(1));
+        let took = cluster.now - deleted;
+        assert!(took < 2 * config.tombstone_age, "they are still remembered");
+    }
+    let passed = cluster.now - deleted - config.tombstone_age + Duration::from_secs(5);
+    let (count, bytes) = cluster.traffic.kinds["census"];
+    eprintln!(
+        "{size} replicas: forgotten {:.0?} after the last deletion; in {passed:.0?} {:.1} tellings \
+         of a census a replica, of {} bytes, {:.0} bytes a second",
+        cluster.now - deleted,
+        count as f64 / size as f64,
+        bytes / count,
+        bytes as f64 / size as f64 / passed.as_secs_f64(),
+    );
+    assert_eq!(cluster.count(|counters| counters.fencings), 0);
 }
 
 /// A check of the checks: without grafts, what was pruned wrongly or has crashed is mended

@@ -1,7 +1,9 @@
 //! Commits of a replica, and how far they come.
 
 use basic_sync::protocol::{Message, Output, finish, serve, stage};
-use basic_sync::storage::{Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer};
+use basic_sync::storage::{
+    Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
+};
 use rand::RngExt;
 
 use super::{Event, SYNCED, World, exported};
@@ -77,6 +79,11 @@ impl World {
             // What is committed is there, whatever becomes of the outputs.
             _ => early.len(),
         };
+        if let Commit::PowerLoss { kept: true, .. } = ends {
+            // What nobody was sent is on the disk, and will be written over.
+            let held = read(&node.disk, state::dump).expect("memory does not fail");
+            self.history.note_dates(&held);
+        }
         // Where a link has come up, all of them wait.
         let late = settled.as_deref().unwrap_or_default();
         for output in early[..pushed].iter().chain(late) {

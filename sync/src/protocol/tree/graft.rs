@@ -57,7 +57,10 @@ impl Replica {
             }
             self.look_by(now.elapsed + timeout);
             let many = missing > u64::try_from(GRAFT_WRITES_MAX).unwrap_or(u64::MAX);
-            if many || !caught_up || overdue >= patience + timeout * TIMEOUTS_MAX {
+            // Who takes over a snapshot lacks writes whose deletion is forgotten where they are
+            // at hand still, and would not be told of it.
+            let pulls = many || !caught_up || !self.settled.is_sound();
+            if pulls || overdue >= patience + timeout * TIMEOUTS_MAX {
                 self.begin_pull(now, &peer);
                 continue;
             }

@@ -1,5 +1,6 @@
 //! What replicas say to each other beyond the full mesh.
 
+use super::Census;
 use crate::model::{Delta, Origin, PeerId, Seq, VersionVector};
 
 /// A message along a link of the overlay.
@@ -39,6 +40,8 @@ pub enum TreeMessage {
         /// Up to which others have them, as they told the sender.
         others: Vec<(PeerId, Seq)>,
     },
+    /// How those stand that the sender has counted.
+    Census(Box<Census>),
 }
 
 /// What a replica has of the origins that have changed since it last told on this link.

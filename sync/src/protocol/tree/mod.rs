@@ -31,6 +31,8 @@
 //! neighbours, or those do not answer, the roll is called: the question goes over all links,
 //! and answers with names come back the way by which it came.
 //!
+//! **How all stand** is counted by going round (`census.rs`).
+//!
 //! Owned here: eager and lazy, what was told and heard, the latest writes. Bounds: writes at
 //! hand by [`Config::recent_bytes`](super::Config::recent_bytes), writes asked for at once by
 //! [`GRAFT_WRITES_MAX`], origins in a telling by [`TELLING_RANGES_MAX`] (the rest goes with
@@ -38,6 +40,7 @@
 //! where two prunes cross, or a peer dies unnoticed; then word arrives, and a graft follows.
 
 mod calls;
+mod census;
 mod changes;
 mod graft;
 mod message;
@@ -49,9 +52,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use census::{Census, Counted};
 pub use message::{Have, TreeMessage};
 
 use self::calls::Calls;
+use self::census::Counting;
 use self::changes::Changes;
 use self::graft::Asked;
 use self::recent::Recent;
@@ -95,6 +100,7 @@ pub(super) struct Tree {
     recent: Recent,
     asked: Asked,
     calls: Calls,
+    counting: Counting,
     /// When lazy links are told.
     lazy_due: Option<Duration>,
     telling: Telling,
@@ -115,6 +121,7 @@ impl Tree {
             recent: Recent::default(),
             asked: Asked::default(),
             calls: Calls::default(),
+            counting: Counting::default(),
             lazy_due: None,
             telling: Telling::Nothing,
             pulled: false,
@@ -125,7 +132,8 @@ impl Tree {
 
     /// When something is to be done that no message calls for.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        let due = [self.lazy_due, self.asked.due, self.calls.due];
+        let census = self.counting.deadline().filter(|_| self.on);
+        let due = [self.lazy_due, self.asked.due, self.calls.due, census];
         due.into_iter().flatten().min()
     }
 
@@ -137,6 +145,7 @@ impl Tree {
     pub(super) fn forget(&mut self) {
         self.recent.forget();
         self.calls.forget();
+        self.counting = Counting::default();
     }
 
     /// The transaction under way is durable.
@@ -150,6 +159,7 @@ impl Replica {
     pub(super) fn set_overlay(&mut self, members: &[PeerId]) {
         let on = !self.config.mesh.is_full(members.len());
         if std::mem::replace(&mut self.tree.on, on) != on {
+            self.forget_census();
             for peer in self.tree.linked.clone() {
                 self.begin_branch(&peer);
             }
@@ -163,6 +173,7 @@ impl Replica {
     /// A link has come up: whoever is at its other end may know nothing of us.
     pub(super) fn begin_branch(&mut self, peer: &PeerId) {
         self.tree.linked.insert(peer.clone());
+        self.tree.counting.tell_again(peer);
         if let Some(known) = self.peers.get_mut(peer) {
             known.branch = Branch {
                 life: known.branch.life,
@@ -206,6 +217,7 @@ impl Replica {
                 own,
                 others,
             } => self.answered(peer, origin, own, others),
+            TreeMessage::Census(census) => self.told_census(now, peer, *census),
         }
         Ok(())
     }

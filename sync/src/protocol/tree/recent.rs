@@ -4,6 +4,9 @@
 //! is nowhere but here, and a peer that lacks it may be given it only as it was (DESIGN §6,
 //! trap (a)). Bounded by bytes, the oldest go first; who asks for one that is gone pulls.
 //!
+//! What everyone has told to have goes before anything is let go of by that
+//! (`settle.rs`): who is given it afterwards would take it for new.
+//!
 //! What a transaction brought is pushed once, and given to nobody who asks before it is
 //! durable: where the transaction is lost, it is not here.
 
@@ -69,6 +72,23 @@ impl Recent {
                 self.bytes -= gone.delta.weight();
             }
         }
+    }
+
+    /// Deletions of what everyone has may be forgotten from now on: whoever asks for it must
+    /// not be given it without them.
+    pub(super) fn let_go(&mut self, settled: &VersionVector) {
+        let Self {
+            kept, order, bytes, ..
+        } = self;
+        order.retain(|dot| {
+            if !settled.contains(*dot) {
+                return true;
+            }
+            if let Some(gone) = kept.remove(dot) {
+                *bytes -= gone.delta.weight();
+            }
+            false
+        });
     }
 
     /// The transaction has failed.
@@ -170,6 +190,22 @@ mod tests {
         recent.settle(1_000);
         assert_eq!(recent.wanted(&all(), 9), [delta(1, "kept")]);
         assert_eq!(recent.bytes, delta(1, "kept").weight());
+    }
+
+    #[test]
+    fn what_everyone_has_is_given_no_more_once_it_may_be_let_go_of() {
+        let mut recent = Recent::default();
+        for seq in 1..=4 {
+            recent.note(delta(seq, "1"), None);
+        }
+        recent.settle(1_000);
+        recent.note(delta(5, "1"), None);
+        let mut settled = VersionVector::default();
+        settled.insert_range(ORIGIN, SeqRange { first: 1, last: 3 });
+        recent.let_go(&settled);
+        recent.settle(1_000);
+        assert_eq!(seqs(&recent.wanted(&all(), 9)), [4, 5]);
+        assert_eq!(recent.bytes, 2 * delta(1, "1").weight());
     }
 
     #[test]
