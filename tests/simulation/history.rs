@@ -114,15 +114,6 @@ impl History {
         }
     }
 
-    /// Writes are on a disk that nobody was told of: the dates of what it holds.
-    pub(crate) fn note_dates(&mut self, held: &[(Key, Document)]) {
-        let dated = |(key, document): &(Key, Document)| {
-            let version = document.version()?;
-            Some((key.clone(), version.clock))
-        };
-        self.dates.extend(held.iter().filter_map(dated));
-    }
-
     /// A date far ahead of its writer's clock goes no further than its key.
     fn check_date(&self, delta: &Delta, wall_ms: u64) {
         let clock = delta.write.version.clock;

@@ -163,6 +163,7 @@ fn run(size: usize, grafts_lost: bool) -> Run {
             cluster.crash(victim);
         }
     });
+    part(&mut cluster, "while it mends", |_| {});
     let mended = part(&mut cluster, "afterwards", |_| {});
     let living = cluster.living();
     let first = cluster.status(living[0]);
@@ -203,14 +204,15 @@ fn full_mesh(size: usize) -> f64 {
 }
 
 fn check(run: &Run) {
-    let most = |what: &Figures, to_all: u64| {
-        assert!(what.hops.most <= 24, "{:?} hops", what.hops);
+    let most = |what: &Figures, to_all: u64, hops: u32| {
+        assert!(what.hops.most <= hops, "{:?} hops", what.hops);
         let to_all = Duration::from_millis(to_all);
         assert!(what.to_all.most <= to_all, "to all in {:?}", what.to_all);
     };
-    most(&run.tree, 300);
-    most(&run.crash, 3_000);
-    most(&run.mended, 300);
+    most(&run.tree, 300, 24);
+    // Where many links were grafted in haste the way is longer.
+    most(&run.crash, 3_000, 48);
+    most(&run.mended, 300, 48);
     for what in [&run.tree, &run.mended] {
         assert!(what.duplicates < 0.05, "{} duplicates", what.duplicates);
         assert_eq!(what.pulls, 0, "what comes by the tree is not pulled");

@@ -1,9 +1,7 @@
 //! Commits of a replica, and how far they come.
 
 use basic_sync::protocol::{Message, Output, finish, serve, stage};
-use basic_sync::storage::{
-    Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer, read, state,
-};
+use basic_sync::storage::{Finish, MemoryStorage, Reader, Storage, StoreError, Table, Writer};
 use rand::RngExt;
 
 use super::{Event, SYNCED, World, exported};
@@ -73,20 +71,21 @@ impl World {
         self.floor_ms = self.floor_ms.max(core.status().floor.millis());
         let floor_ms = self.floor_ms;
         self.commits_failed += u64::from(staged.is_err() || settled.is_err());
+        let staged_well = staged.is_ok();
         let early = staged.unwrap_or_default();
         let pushed = match ends {
             Commit::PowerLoss { sent, kept: false } => sent.min(early.len()),
             // What is committed is there, whatever becomes of the outputs.
             _ => early.len(),
         };
-        if let Commit::PowerLoss { kept: true, .. } = ends {
-            // What nobody was sent is on the disk, and will be written over.
-            let held = read(&node.disk, state::dump).expect("memory does not fail");
-            self.history.note_dates(&held);
-        }
+        // What was to wait is on the disk with the rest.
+        let unsent = match ends {
+            Commit::PowerLoss { kept: true, .. } if staged_well => core.drain(now),
+            _ => Vec::new(),
+        };
         // Where a link has come up, all of them wait.
         let late = settled.as_deref().unwrap_or_default();
-        for output in early[..pushed].iter().chain(late) {
+        for output in early[..pushed].iter().chain(late).chain(&unsent) {
             if let Output::Broadcast(Message::Push { changes })
             | Output::Multicast(_, Message::Push { changes }) = output
             {
