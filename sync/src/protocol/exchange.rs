@@ -140,6 +140,13 @@ impl Replica {
             self.counters.repeated += 1;
             return Ok(());
         }
+        if !self.settled.is_sound() && version.clock <= self.floor_for_writes(now) {
+            // It may have been on its way since before this replica began to take over a
+            // snapshot, and its deletion be forgotten where the snapshot comes from. If not,
+            // it comes with the snapshot, or by a pull afterwards.
+            self.counters.untrusted += 1;
+            return Ok(());
+        }
         let current = state::entry(writer, &delta.key)?;
         let over = current.as_ref().and_then(|held| held.document.version());
         self.date(now, &delta, over.map(|over| over.clock));

@@ -362,7 +362,8 @@ impl Replica {
         self.changed = true;
         self.settled.dirty = true;
         self.check_epoch(now, &claim);
-        if fill.needed && !claim.covers(&self.settled.horizon) {
+        let has = |horizon| claim.covers(horizon);
+        if fill.needed && !(has(&self.settled.horizon) && has(&horizon)) {
             // Of what came first some has been let go of since.
             self.pulling = None;
             self.settled.fill = Some(Fill {

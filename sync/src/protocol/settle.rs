@@ -164,7 +164,8 @@ impl Replica {
             return self.sweep(now, writer);
         }
         if self.tree.on {
-            self.let_go_of_agreed(self.agreed_by_census());
+            let agreed = self.agreed_by_census(now);
+            self.let_go_of_agreed(agreed);
         }
         if now.elapsed < self.settled.round_due {
             return Ok(());
@@ -273,8 +274,9 @@ impl Replica {
             .collect();
         // A clock that is wrong must not decide alone. Beyond a mesh there are those of the
         // neighbours, and the lowest floor of all counts.
+        let is_near = |known: &&Peer| known.member && !known.far;
         let others = match self.tree.on {
-            true => self.peers.values().filter(|known| known.linked).count(),
+            true => self.peers.values().filter(is_near).count(),
             false => self.settled.members().count().saturating_sub(1),
         };
         if 2 * (clocks.len() + 1) <= others + 1 {
@@ -338,7 +340,7 @@ impl Replica {
         if upto == Timestamp::default() || swept == Some(&(upto, all.clone())) {
             return;
         }
-        self.forget_recent(&all);
+        self.forget_recent(upto, &all);
         self.settled.horizon.merge(&all);
         self.look_for_horizon_everywhere();
         self.settled.dirty = true;

@@ -153,6 +153,7 @@ impl Replica {
     pub(super) fn told_standing(&mut self, now: Now, peer: PeerId, told: Standing) {
         let own = self.header.origin.replica;
         let replica = told.origin.replica;
+        let trusted = self.trust(&peer) == Trust::Full;
         let knows_us = told.knows(own);
         let mut foreign = false;
         if replica != own {
@@ -217,6 +218,10 @@ impl Replica {
             self.need_fill(now);
         }
         self.hear_floor(now);
+        if !trusted && self.trust(&peer) == Trust::Full {
+            // What it was told before it was of no use to it, or it has forgotten it.
+            self.tell_census_again(&peer);
+        }
         if !self.settled.is_sound() && !foreign {
             self.begin_pull(now, &peer);
         }

@@ -16,10 +16,13 @@
 //!
 //! - **To let go** by a census asks for what it asks for in a mesh: all of the own roster, and
 //!   all that anyone who was counted knew of, were counted or given up by all who were. What
-//!   each said of itself is older than in a mesh, never less true: floors, what one has, and
-//!   whom one knows of only grow.
+//!   each said of itself is older than in a mesh. Floors, what one has, and whom one knows of
+//!   only grow, but for a replica that takes over a snapshot or comes back with an old copy
+//!   of its disk; it could only be given wrongly by a neighbour. So before it lets go a
+//!   replica looks whether its own neighbours have still all that everyone had.
 //! - **Who was heard of** neither in a census nor in the one before was away for as long as it
-//!   lasted: it lasts longer than it takes to go round, and one telling may be lost.
+//!   lasted: it lasts longer than it takes to go round, and one telling may be lost. Who takes
+//!   over a snapshot is heard of by its neighbours, and waited for.
 //!
 //! In go standings of this replica and censuses of trusted neighbours, out come the same and
 //! what is settled. Bounds: one census; no more lines than a roster has; one that does not fit
@@ -33,6 +36,7 @@ use std::time::Duration;
 
 use super::TreeMessage;
 use crate::model::{PeerId, ReplicaId, Timestamp, VersionVector};
+use crate::protocol::peers::Peer;
 use crate::protocol::settle::{Agreed, ROUNDS};
 use crate::protocol::standing::ROSTER_MAX;
 use crate::protocol::{Message, Now, Output, Replica, Trust};
@@ -44,13 +48,12 @@ const RANGES_MAX: usize = 48 * 1024;
 const TELLINGS: u32 = 8;
 /// ... and a census lasts so many intervals at least.
 const LASTS: u32 = 3;
-/// Highest number of a census. One round a second does not come near it in a billion years.
-const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// How those stand that were counted so far.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Census {
-    /// Which one it is; 0 is none.
+    /// Which one it is; 0 is none. Of two the later one counts, in the arithmetic of serial
+    /// numbers (RFC 1982): none is the last.
     pub number: u64,
     /// None of those that were counted will make a write with a date up to here.
     pub floor: Timestamp,
@@ -117,6 +120,16 @@ impl Census {
         self.lines.keys().chain(roster.keys()).all(is_settled)
     }
 
+    /// How its number stands to another.
+    fn is_to(&self, other: u64) -> Ordering {
+        match (self.number, other) {
+            (0, 0) => Ordering::Equal,
+            (0, _) => Ordering::Less,
+            (_, 0) => Ordering::Greater,
+            (own, other) => own.wrapping_sub(other).cast_signed().cmp(&0),
+        }
+    }
+
     fn fits(&self) -> bool {
         let sets = self.all.iter().chain(self.some.iter());
         let ranges: usize = sets.map(|(_, set)| set.ranges().count()).sum();
@@ -134,6 +147,10 @@ pub(super) struct Counting {
     same: BTreeSet<PeerId>,
     /// Others are to be told.
     waiting: bool,
+    /// It has been acted on as it is.
+    done: bool,
+    /// When it is looked at again.
+    look_at: Duration,
     /// When they may be told again.
     due: Duration,
     /// Who was heard of in the census before.
@@ -162,8 +179,8 @@ impl Replica {
         if is_young || !self.settled.is_sound() {
             return;
         }
-        let number = counting.census.number.saturating_add(1).min(NUMBER_MAX);
-        self.replace_census(now, number);
+        let number = counting.census.number.wrapping_add(1).max(1);
+        self.replace_census(now, number, None);
     }
 
     /// How long a census is the present one.
@@ -173,7 +190,9 @@ impl Replica {
     }
 
     /// In the place of the present census begins another, which counts this replica alone.
-    fn replace_census(&mut self, now: Now, number: u64) {
+    /// Where it is one that was told, who was heard of in it is here, too.
+    fn replace_census(&mut self, now: Now, number: u64, told: Option<&Census>) {
+        let heard_of = self.heard_of(now, |trust| matches!(trust, Trust::Full | Trust::Fenced));
         let lasts = self.census_lasts();
         let counting = &mut self.tree.counting;
         // Of a process that was stopped nobody knows who was here meanwhile.
@@ -184,10 +203,15 @@ impl Replica {
         let mut lately = std::mem::replace(&mut counting.before, here.clone());
         if !lately.is_empty() {
             lately.extend(here);
+            lately.extend(&heard_of);
+            let told = told.iter().flat_map(|told| &told.lines);
+            lately.extend(
+                told.filter(|(_, line)| line.here)
+                    .map(|(replica, _)| replica),
+            );
             self.note_absence(&lately, lasted);
         }
         let own = self.header.origin.replica;
-        let heard_of = self.heard_of(now, |_| true);
         let roster = self.settled.roster.values();
         let lines = roster.map(|line| {
             let counted = Counted {
@@ -208,11 +232,12 @@ impl Replica {
         counting.began = now.elapsed;
         counting.same.clear();
         counting.waiting = true;
+        counting.done = false;
     }
 
     /// Something is let go of that these writes were deleted by, or that they delete.
-    pub(in crate::protocol) fn forget_recent(&mut self, settled: &VersionVector) {
-        self.tree.recent.let_go(settled);
+    pub(in crate::protocol) fn forget_recent(&mut self, upto: Timestamp, settled: &VersionVector) {
+        self.tree.recent.let_go(upto, settled);
     }
 
     /// Forgets what was counted: this replica has not all any more that it has told to have.
@@ -227,22 +252,23 @@ impl Replica {
 
     pub(super) fn told_census(&mut self, now: Now, peer: PeerId, told: Census) {
         let trusted = self.trust(&peer) == Trust::Full && self.settled.is_sound();
-        let sound = (1..=NUMBER_MAX).contains(&told.number) && told.lines.len() <= ROSTER_MAX;
-        if !self.tree.on || !trusted || !sound {
+        if !self.tree.on || !trusted || told.number == 0 || !told.fits() {
             return;
         }
-        match told.number.cmp(&self.tree.counting.census.number) {
+        match told.is_to(self.tree.counting.census.number) {
             // It is told of the later one.
             Ordering::Less => return self.tree.counting.tell_again(&peer),
             Ordering::Equal => {}
-            Ordering::Greater => self.replace_census(now, told.number),
+            Ordering::Greater => self.replace_census(now, told.number, Some(&told)),
         }
         let counting = &mut self.tree.counting;
-        let before = counting.census.clone();
-        counting.census.merge(&told);
-        if counting.census != before {
+        let mut merged = counting.census.clone();
+        merged.merge(&told);
+        if merged != counting.census && merged.fits() {
+            counting.census = merged;
             counting.same.clear();
             counting.waiting = true;
+            counting.done = false;
         }
         if counting.census == told {
             counting.same.insert(peer);
@@ -274,16 +300,38 @@ impl Replica {
             .push(Output::Multicast(to, Message::Tree(message)));
     }
 
-    /// What all have agreed on by the census, if it counts everyone and this replica has all
-    /// that anyone has.
-    pub(in crate::protocol) fn agreed_by_census(&self) -> Option<Agreed> {
+    /// What all have agreed on by the census, if it counts everyone, this replica has all that
+    /// anyone has, and its neighbours have still all that everyone had. Given once.
+    pub(in crate::protocol) fn agreed_by_census(&mut self, now: Now) -> Option<Agreed> {
+        let counting = &mut self.tree.counting;
+        if counting.done || counting.census.number == 0 || counting.look_at > now.elapsed {
+            return None;
+        }
+        // It costs as much as a census is long.
+        counting.look_at = now.elapsed + self.config.vector_interval / TELLINGS;
         let census = &self.tree.counting.census;
-        let complete = census.number > 0 && census.is_complete(&self.settled.roster);
         let has_all = || self.vector.covers(&census.all) && self.vector.covers(&census.some);
-        (complete && has_all()).then(|| Agreed {
+        if !census.is_complete(&self.settled.roster) || !has_all() {
+            return None;
+        }
+        let has_still = |known: &Peer| match &known.stood {
+            Some(stood) if known.foreign || self.settled.is_fenced(stood.replica) => true,
+            Some(stood) => {
+                let has = known.vector.as_ref();
+                stood.sound && has.is_some_and(|has| has.covers(&census.all))
+            }
+            None => false,
+        };
+        let mut linked = self.peers.values().filter(|known| known.linked);
+        if !linked.all(has_still) {
+            return None;
+        }
+        let agreed = Agreed {
             upto: census.floor,
             all: census.all.clone(),
-        })
+        };
+        self.tree.counting.done = true;
+        Some(agreed)
     }
 }
 
@@ -368,6 +416,23 @@ mod tests {
                 prop_assert_eq!(line.fenced, lines.iter().all(|line| line.fenced));
             }
         }
+    }
+
+    #[test]
+    fn no_number_is_the_last() {
+        let numbered = |number| Census {
+            number,
+            ..Census::default()
+        };
+        for (one, other) in [(1, 0), (2, 1), (1, u64::MAX), (u64::MAX, u64::MAX - 1)] {
+            assert_eq!(
+                numbered(one).is_to(other),
+                Ordering::Greater,
+                "{one} {other}"
+            );
+            assert_eq!(numbered(other).is_to(one), Ordering::Less, "{other} {one}");
+        }
+        assert_eq!(numbered(7).is_to(7), Ordering::Equal);
     }
 
     #[test]

@@ -4,15 +4,15 @@
 //! is nowhere but here, and a peer that lacks it may be given it only as it was (DESIGN §6,
 //! trap (a)). Bounded by bytes, the oldest go first; who asks for one that is gone pulls.
 //!
-//! What everyone has told to have goes before anything is let go of by that
-//! (`settle.rs`): who is given it afterwards would take it for new.
+//! What everyone has told to have, or is as old as what is settled, goes before anything is
+//! let go of by that (`settle.rs`): who is given it afterwards would take it for new.
 //!
 //! What a transaction brought is pushed once, and given to nobody who asks before it is
 //! durable: where the transaction is lost, it is not here.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::model::{Delta, Dot, PeerId, VersionVector};
+use crate::model::{Delta, Dot, PeerId, Timestamp, VersionVector};
 
 /// A write that is at hand.
 #[derive(Clone, Debug)]
@@ -74,20 +74,22 @@ impl Recent {
         }
     }
 
-    /// Deletions of what everyone has may be forgotten from now on: whoever asks for it must
-    /// not be given it without them.
-    pub(super) fn let_go(&mut self, settled: &VersionVector) {
+    /// Deletions up to this date of what everyone has may be forgotten from now on: nobody must
+    /// be given what they have beaten without them.
+    pub(super) fn let_go(&mut self, upto: Timestamp, settled: &VersionVector) {
         let Self {
             kept, order, bytes, ..
         } = self;
         order.retain(|dot| {
-            if !settled.contains(*dot) {
-                return true;
+            let Some(one) = kept.get(dot) else {
+                return false;
+            };
+            let stays = !settled.contains(*dot) && one.delta.write.version.clock > upto;
+            if !stays {
+                *bytes -= one.delta.weight();
+                kept.remove(dot);
             }
-            if let Some(gone) = kept.remove(dot) {
-                *bytes -= gone.delta.weight();
-            }
-            false
+            stays
         });
     }
 
@@ -127,9 +129,7 @@ impl Recent {
 mod tests {
     use super::*;
     use crate::model::document::{Part, PartWrite, Write};
-    use crate::model::{
-        Collection, Epoch, Key, Origin, ReplicaId, Seq, SeqRange, Timestamp, Version,
-    };
+    use crate::model::{Collection, Epoch, Key, Origin, ReplicaId, Seq, SeqRange, Version};
 
     const ORIGIN: Origin = Origin {
         replica: ReplicaId([1; 16]),
@@ -202,10 +202,18 @@ mod tests {
         recent.note(delta(5, "1"), None);
         let mut settled = VersionVector::default();
         settled.insert_range(ORIGIN, SeqRange { first: 1, last: 3 });
-        recent.let_go(&settled);
+        recent.let_go(Timestamp(0), &settled);
         recent.settle(1_000);
         assert_eq!(seqs(&recent.wanted(&all(), 9)), [4, 5]);
         assert_eq!(recent.bytes, 2 * delta(1, "1").weight());
+        let date = delta(4, "1").write.version.clock;
+        recent.let_go(date, &VersionVector::default());
+        assert!(
+            recent
+                .wanted(&all(), 9)
+                .iter()
+                .all(|one| one.write.version.clock > date)
+        );
     }
 
     #[test]
