@@ -18,6 +18,31 @@ require() {
         { "${as_root[@]}" apt-get update -q >&2 && "${as_root[@]}" apt-get install -y -q "$package" >&2; }
 }
 
+# require_unpacked COMMAND PACKAGE DIR: a command out of a Debian package that is not installed, because it would start
+# a server. Only the command is taken, into DIR, which others find it in from then on.
+require_unpacked() {
+    local command=$1 package=$2 dir=$3 as_root=() unpacked
+    export PATH=$PATH:$dir
+    command -v "$command" >/dev/null && return
+    if ! command -v apt-get >/dev/null; then
+        echo "$command is missing; put it into the path (on Debian it is in the package $package)" >&2
+        return 1
+    fi
+    if ((EUID != 0)); then
+        as_root=(sudo)
+    fi
+    echo "unpacking $command, of the Debian package $package, into $dir" >&2
+    unpacked=$(mktemp -d)
+    (
+        cd "$unpacked"
+        apt-get download -q "$package" || { "${as_root[@]}" apt-get update -q && apt-get download -q "$package"; }
+        dpkg-deb --extract ./*.deb .
+        install -D -t "$dir" "usr/bin/$command"
+    ) >&2
+    rm -rf "$unpacked"
+    command -v "$command" >/dev/null
+}
+
 # require_cargo COMMAND VERSION [OPTIONS...]: a cargo subcommand, built from its crate.
 require_cargo() {
     local command=$1 version=$2

@@ -1,16 +1,20 @@
 //! The machine that the agent runs on, as far as it limits the agent.
 //!
-//! Two facts, each read afresh when asked: how much room there is where the data lies
+//! Facts, each read afresh when asked: how much room there is where the data lies
 //! ([`DiskSpace`]), and how many files and connections the process may have open
 //! ([`OpenFiles`]). `status` and `doctor` judge them by the same limits, which are here
-//! too. Reading one is a system call or two and changes nothing; what can fail is only
+//! too. What the process uses ([`Usage`]) is for graphs. Reading one is a system call or two and changes nothing; what can fail is only
 //! that the system does not tell.
+
+mod usage;
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit};
+
+pub use usage::Usage;
 
 /// Room on the file system that holds a directory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@ mod keys;
 mod lag;
 mod leaving;
 mod local_cluster;
+mod metrics;
 mod operations;
 mod overlay;
 mod proxying;

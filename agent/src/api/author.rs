@@ -168,18 +168,14 @@ impl Node {
 pub(super) async fn status(State(api): State<Api>) -> Response {
     let endpoints = api.balancer.snapshot(Instant::now());
     let nodes = nodes(&api, &endpoints);
-    let with = |status| {
-        let of_status = nodes.values().filter(|node| node.config.status == status);
-        of_status.count()
-    };
     let answered = endpoints.iter().map(|known| known.answered).sum();
     let waited = endpoints.iter().map(|known| known.waited).sum();
     let (total_requests, failed_requests) = requests(&api.proxy);
     let status = Cluster {
         cluster_id: api.config.node.cluster.to_string(),
         total_nodes: nodes.len(),
-        active_nodes: with(Status::Active),
-        failed_nodes: with(Status::Failed),
+        active_nodes: with(&nodes, Status::Active),
+        failed_nodes: with(&nodes, Status::Failed),
         total_requests,
         successful_requests: total_requests.saturating_sub(failed_requests),
         failed_requests,
@@ -199,6 +195,28 @@ pub(super) async fn list(State(api): State<Api>) -> Response {
         nodes: nodes(&api, &endpoints),
     })
     .into_response()
+}
+
+/// How many nodes there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NodeCounts {
+    pub(super) total: usize,
+    /// Those that take requests.
+    pub(super) active: usize,
+}
+
+/// As in `/api/v1/cluster/status`.
+pub(super) fn node_counts(api: &Api, endpoints: &[EndpointSnapshot]) -> NodeCounts {
+    let nodes = nodes(api, endpoints);
+    NodeCounts {
+        total: nodes.len(),
+        active: with(&nodes, Status::Active),
+    }
+}
+
+fn with(nodes: &BTreeMap<String, Node>, status: Status) -> usize {
+    let of_status = nodes.values().filter(|node| node.config.status == status);
+    of_status.count()
 }
 
 fn nodes(api: &Api, endpoints: &[EndpointSnapshot]) -> BTreeMap<String, Node> {

@@ -18,6 +18,7 @@ mod guard;
 mod history;
 mod keys;
 mod members;
+mod metrics;
 mod operations;
 mod patience;
 mod problem;
@@ -145,6 +146,7 @@ fn routes(api: Api) -> Router {
     Router::new()
         .route("/healthz", get(status::alive))
         .route("/readyz", get(status::ready))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/status", get(status::status))
         .route("/v1/members", get(members::list).post(servers::register))
         .route(

@@ -164,7 +164,7 @@ struct Feed {
 
 /// [`Counters`], in words that stay.
 #[derive(Serialize)]
-struct CountersView {
+pub(super) struct CountersView {
     written: u64,
     taken_in: u64,
     superseded: u64,
@@ -339,12 +339,7 @@ impl From<PeerLag> for Peer {
 
 /// Who has what of each origin, and how many origins there are.
 fn origins(status: &Status, own_id: &str) -> (Vec<OriginView>, usize) {
-    let mut names: BTreeMap<ReplicaId, &str> = status
-        .peers
-        .iter()
-        .filter_map(|peer| Some((peer.progress.origin?.replica, peer.peer.as_str())))
-        .collect();
-    names.insert(status.origin.replica, own_id);
+    let names = names(status, own_id);
     let vectors = status.peers.iter();
     let vectors = vectors.filter_map(|peer| peer.progress.vector.as_deref());
     let mut highest: BTreeMap<Origin, u64> = BTreeMap::new();
@@ -377,6 +372,16 @@ fn origins(status: &Status, own_id: &str) -> (Vec<OriginView>, usize) {
         }
     });
     (listed.collect(), all.len())
+}
+
+/// Whose a replica is, as far as the peers have told.
+pub(super) fn names<'a>(status: &'a Status, own_id: &'a str) -> BTreeMap<ReplicaId, &'a str> {
+    let peers = status.peers.iter();
+    let mut names: BTreeMap<ReplicaId, &str> = peers
+        .filter_map(|peer| Some((peer.progress.origin?.replica, peer.peer.as_str())))
+        .collect();
+    names.insert(status.origin.replica, own_id);
+    names
 }
 
 /// What a peer has of an origin. Of this node's own writes it says so at once, of all others every second.
