@@ -460,8 +460,44 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::standing::greeting;
     use crate::protocol::{Config, Input, commit};
     use crate::storage::{Failing, MemoryStorage};
+
+    /// It may be years ahead, and what is written after such a floor beats all else.
+    #[test]
+    fn beyond_a_mesh_too_a_clock_that_is_alone_raises_no_floor() {
+        let disk = MemoryStorage::default();
+        let mut now = Now {
+            wall_ms: 1_700_000_000_000,
+            elapsed: Duration::ZERO,
+        };
+        let mut config = Config::default();
+        config.mesh.peers_max = 1;
+        let others = || (2..=4).map(|number| PeerId::new(&format!("n{number}")));
+        let open = |now| Replica::open(&disk, config.clone(), ReplicaId([1; 16]), now, 1).unwrap();
+        let mut replica = open(now);
+        let peers = Input::Peers(others().collect());
+        commit(&mut replica, &disk, now, vec![peers.clone()]).unwrap();
+        for (number, peer) in (2..).zip(others()) {
+            let said = greeting(peer.as_str(), ReplicaId([number; 16]), now);
+            commit(&mut replica, &disk, now, said).unwrap();
+        }
+        let days = |replica: &mut Replica, now: &mut Now| {
+            for _ in 0..72 {
+                now.elapsed += Duration::from_secs(3_601);
+                now.wall_ms += 3_601_000;
+                commit(replica, &disk, *now, vec![Input::Tick]).unwrap();
+            }
+            replica.settled.floor
+        };
+        let mut alone = open(now);
+        assert_eq!(alone.settled.roster.len(), 4, "it has met them");
+        commit(&mut alone, &disk, now, vec![peers]).unwrap();
+        let (mut later, none) = (now, Timestamp::default());
+        assert_eq!(days(&mut alone, &mut later), none);
+        assert!(days(&mut replica, &mut now) > none, "with others it does");
+    }
 
     #[test]
     fn after_a_commit_that_failed_no_round_begins_at_once_and_no_absence_is_counted() {

@@ -26,8 +26,8 @@
 //!
 //! In go standings of this replica and censuses of trusted neighbours, out come the same and
 //! what is settled. Bounds: one census; no more lines than a roster has; one that does not fit
-//! a frame is not told, since who takes a part of what others have for all of it would let go
-//! too early. What can fail: who takes over a snapshot is not counted, nor who cannot be
+//! a frame is neither made by a merge nor told, since who takes a part of what others have for
+//! all of it would let go too early. What can fail: who takes over a snapshot is not counted, nor who cannot be
 //! reached; then deletions wait, as they do in a mesh.
 
 use std::cmp::Ordering;
@@ -264,7 +264,12 @@ impl Replica {
         let counting = &mut self.tree.counting;
         let mut merged = counting.census.clone();
         merged.merge(&told);
-        if merged != counting.census && merged.fits() {
+        if merged != counting.census {
+            if !merged.fits() {
+                // Nothing that either says of it helps the other.
+                counting.same.insert(peer);
+                return;
+            }
             counting.census = merged;
             counting.same.clear();
             counting.waiting = true;
