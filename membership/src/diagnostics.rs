@@ -52,6 +52,23 @@ pub enum RejectReason {
     Faulty,
 }
 
+impl RejectReason {
+    /// Its name in JSON, in kebab case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RejectReason::NotGossip => "not-gossip",
+            RejectReason::OtherSecret => "other-secret",
+            RejectReason::Forged => "forged",
+            RejectReason::OtherCluster => "other-cluster",
+            RejectReason::Replayed => "replayed",
+            RejectReason::FormerLife => "former-life",
+            RejectReason::Misaddressed => "misaddressed",
+            RejectReason::AddressTaken => "address-taken",
+            RejectReason::Faulty => "faulty",
+        }
+    }
+}
+
 /// What was refused from one source for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -233,4 +250,27 @@ pub struct Diagnostics {
     pub last_inbound: Option<Duration>,
     /// What is wrong with the roster's file, in a sentence.
     pub roster_problem: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_reason_is_its_json() {
+        for reason in [
+            RejectReason::NotGossip,
+            RejectReason::OtherSecret,
+            RejectReason::Forged,
+            RejectReason::OtherCluster,
+            RejectReason::Replayed,
+            RejectReason::FormerLife,
+            RejectReason::Misaddressed,
+            RejectReason::AddressTaken,
+            RejectReason::Faulty,
+        ] {
+            let json = serde_json::to_string(&reason).unwrap();
+            assert_eq!(json, format!("\"{}\"", reason.as_str()));
+        }
+    }
 }

@@ -98,6 +98,20 @@ pub enum MemberState {
 }
 
 impl MemberState {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Joining,
+        Self::CatchingUp,
+        Self::Active,
+        Self::Draining,
+        Self::Leaving,
+        Self::Left,
+        Self::Suspect,
+        Self::Failed,
+        Self::Maintenance,
+        Self::Removed,
+    ];
+
     /// What follows from what the node announces, from what is heard of it, and
     /// from what operators have decided.
     pub(crate) fn concluded(metadata: &Metadata, life: Life, directive: &Directive) -> MemberState {
@@ -264,20 +278,29 @@ mod tests {
     use super::*;
     use crate::directive::JoinMark;
 
+    /// Does not compile until a new state has a place in the list.
+    #[test]
+    fn every_state_is_in_the_list() {
+        let place = |state| match state {
+            MemberState::Joining => 0,
+            MemberState::CatchingUp => 1,
+            MemberState::Active => 2,
+            MemberState::Draining => 3,
+            MemberState::Leaving => 4,
+            MemberState::Left => 5,
+            MemberState::Suspect => 6,
+            MemberState::Failed => 7,
+            MemberState::Maintenance => 8,
+            MemberState::Removed => 9,
+        };
+        for (index, state) in MemberState::ALL.into_iter().enumerate() {
+            assert_eq!(place(state), index);
+        }
+    }
+
     #[test]
     fn the_name_of_a_state_is_its_json() {
-        for state in [
-            MemberState::Joining,
-            MemberState::CatchingUp,
-            MemberState::Active,
-            MemberState::Draining,
-            MemberState::Leaving,
-            MemberState::Left,
-            MemberState::Suspect,
-            MemberState::Failed,
-            MemberState::Maintenance,
-            MemberState::Removed,
-        ] {
+        for state in MemberState::ALL {
             let json = serde_json::to_string(&state).unwrap();
             assert_eq!(json, format!("\"{state}\""));
         }

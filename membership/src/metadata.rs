@@ -58,6 +58,16 @@ pub enum AnnouncedState {
 }
 
 impl AnnouncedState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Joining,
+        Self::CatchingUp,
+        Self::Active,
+        Self::Draining,
+        Self::Leaving,
+        Self::Left,
+    ];
+
     /// The name used in gossip and in the API, in kebab case.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -172,6 +182,22 @@ fn shorten(reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Does not compile until a new state has a place in the list.
+    #[test]
+    fn every_state_is_in_the_list() {
+        let place = |state| match state {
+            AnnouncedState::Joining => 0,
+            AnnouncedState::CatchingUp => 1,
+            AnnouncedState::Active => 2,
+            AnnouncedState::Draining => 3,
+            AnnouncedState::Leaving => 4,
+            AnnouncedState::Left => 5,
+        };
+        for (index, state) in AnnouncedState::ALL.into_iter().enumerate() {
+            assert_eq!(place(state), index);
+        }
+    }
 
     #[test]
     fn a_long_reason_with_line_breaks_is_made_fit_to_announce() {

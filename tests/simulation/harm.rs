@@ -14,7 +14,7 @@ use basic_sync::storage::{
 };
 
 use crate::options::Options;
-use crate::settlement;
+use crate::settlement::{self, overlays};
 use crate::world::World;
 
 /// What is taken out.
@@ -174,8 +174,8 @@ fn without_the_horizon_an_old_copy_is_found_to_bring_back_what_was_deleted() {
 #[test]
 fn without_the_count_of_a_census_a_deletion_is_found_to_be_forgotten_too_early() {
     let run = || {
-        let mut world = World::harmed(31, settlement::overlay(9), Harm::CountedAll);
-        settlement::delete_while_one_is_away(&mut world);
+        let mut world = World::harmed(31, overlays::overlay(9), Harm::CountedAll);
+        overlays::delete_while_one_is_away(&mut world);
     };
     let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("nothing is noticed");
     let said = panic.downcast_ref::<&str>().copied().unwrap_or_default();

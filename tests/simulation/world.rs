@@ -298,9 +298,7 @@ impl World {
     /// What all replicas did, over all their lives.
     pub(crate) fn counters(&self) -> Counters {
         let living = self.nodes.iter().flat_map(|node| &node.replica);
-        living.fold(self.past, |sum, replica| {
-            add(sum, replica.status().counters)
-        })
+        living.fold(self.past, |sum, replica| sum + replica.status().counters)
     }
 
     /// A fingerprint of everything that has happened.
@@ -333,7 +331,7 @@ impl World {
     pub(crate) fn crash(&mut self, replica: usize) {
         let node = &mut self.nodes[replica];
         if let Some(gone) = node.replica.take() {
-            self.past = add(self.past, gone.status().counters);
+            self.past = self.past + gone.status().counters;
         }
         node.inbox.clear();
         node.committing = false;
@@ -759,36 +757,6 @@ fn policies() -> Policies {
 pub(crate) fn key(number: usize) -> Key {
     let collection = Collection::new("users").expect("a sound name");
     Key::new(collection, &format!("k{number}")).expect("a sound name")
-}
-
-fn add(a: Counters, b: Counters) -> Counters {
-    Counters {
-        written: a.written + b.written,
-        taken_in: a.taken_in + b.taken_in,
-        superseded: a.superseded + b.superseded,
-        repeated: a.repeated + b.repeated,
-        pulls_begun: a.pulls_begun + b.pulls_begun,
-        pulls_completed: a.pulls_completed + b.pulls_completed,
-        pulls_abandoned: a.pulls_abandoned + b.pulls_abandoned,
-        pulls_served: a.pulls_served + b.pulls_served,
-        pulls_refused: a.pulls_refused + b.pulls_refused,
-        dated_ahead: a.dated_ahead + b.dated_ahead,
-        dates_come: a.dates_come + b.dates_come,
-        expired: a.expired + b.expired,
-        epochs_begun: a.epochs_begun + b.epochs_begun,
-        snapshots_taken: a.snapshots_taken + b.snapshots_taken,
-        snapshots_served: a.snapshots_served + b.snapshots_served,
-        collected: a.collected + b.collected,
-        buried: a.buried + b.buried,
-        fencings: a.fencings + b.fencings,
-        fenced: a.fenced + b.fenced,
-        exported: a.exported + b.exported,
-        untrusted: a.untrusted + b.untrusted,
-        forwarded: a.forwarded + b.forwarded,
-        pruned: a.pruned + b.pruned,
-        grafted: a.grafted + b.grafted,
-        roll_calls: a.roll_calls + b.roll_calls,
-    }
 }
 
 /// Dot index, vector and feed of a store say what its documents say.

@@ -11,7 +11,7 @@ use basic_sync::model::{Epoch, Origin, ReplicaId, SeqSet};
 use basic_sync::net::PeerLag;
 use basic_sync::protocol::{Counters, PeerStatus, Status, Trust};
 use basic_sync::storage::RosterLine;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Api;
 use super::members::rfc3339;
@@ -162,39 +162,13 @@ struct Feed {
     past_bytes: u64,
 }
 
-/// [`Counters`], in words that stay.
-#[derive(Serialize)]
-pub(super) struct CountersView {
-    written: u64,
-    taken_in: u64,
-    superseded: u64,
-    repeated: u64,
-    pulls_begun: u64,
-    pulls_completed: u64,
-    pulls_abandoned: u64,
-    pulls_served: u64,
-    pulls_refused: u64,
-    /// Changes that came with dates far ahead of this node's clock.
-    dated_ahead: u64,
-    /// Of those, changes whose dates have come.
-    dates_come: u64,
-    /// Documents of whose expiry watchers of this node were told.
-    expired: u64,
-    epochs_begun: u64,
-    snapshots_taken: u64,
-    snapshots_served: u64,
-    collected: u64,
-    buried: u64,
-    fencings: u64,
-    fenced: u64,
-    exported: u64,
-    untrusted: u64,
-    /// Beyond a full mesh: changes of others passed on, links made lazy, and made eager
-    /// again, and questions who has what.
-    forwarded: u64,
-    pruned: u64,
-    grafted: u64,
-    roll_calls: u64,
+/// [`Counters`], by their names.
+pub(super) struct CountersView(pub(super) Counters);
+
+impl Serialize for CountersView {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.list().map(|(name, _, count)| (name, count)))
+    }
 }
 
 /// `GET /v1/sync/peers`.
@@ -278,7 +252,7 @@ pub(super) async fn stats(State(api): State<Api>) -> Response {
             past_bytes: status.feed.past_bytes,
             head: status.feed.head,
         },
-        counters: status.counters.into(),
+        counters: CountersView(status.counters),
         frames_lost: peers.iter().map(|peer| peer.frames_lost).sum(),
         queue: Queue {
             messages: peers.iter().map(|peer| peer.queue.messages).sum(),
@@ -399,65 +373,6 @@ impl Extent {
         Self {
             contiguous: set.map_or(0, SeqSet::contiguous),
             highest: set.map_or(0, SeqSet::highest),
-        }
-    }
-}
-
-impl From<Counters> for CountersView {
-    fn from(counters: Counters) -> Self {
-        let Counters {
-            written,
-            taken_in,
-            superseded,
-            repeated,
-            pulls_begun,
-            pulls_completed,
-            pulls_abandoned,
-            pulls_served,
-            pulls_refused,
-            dated_ahead,
-            dates_come,
-            expired,
-            epochs_begun,
-            snapshots_taken,
-            snapshots_served,
-            collected,
-            buried,
-            fencings,
-            fenced,
-            exported,
-            untrusted,
-            forwarded,
-            pruned,
-            grafted,
-            roll_calls,
-        } = counters;
-        Self {
-            written,
-            taken_in,
-            superseded,
-            repeated,
-            pulls_begun,
-            pulls_completed,
-            pulls_abandoned,
-            pulls_served,
-            pulls_refused,
-            dated_ahead,
-            dates_come,
-            expired,
-            epochs_begun,
-            snapshots_taken,
-            snapshots_served,
-            collected,
-            buried,
-            fencings,
-            fenced,
-            exported,
-            untrusted,
-            forwarded,
-            pruned,
-            grafted,
-            roll_calls,
         }
     }
 }

@@ -202,15 +202,8 @@ fn check(metadata: &Metadata) -> Result<(), MetadataError> {
 }
 
 fn decode_state(text: &str) -> Option<AnnouncedState> {
-    Some(match text {
-        "joining" => AnnouncedState::Joining,
-        "catching-up" => AnnouncedState::CatchingUp,
-        "active" => AnnouncedState::Active,
-        "draining" => AnnouncedState::Draining,
-        "leaving" => AnnouncedState::Leaving,
-        "left" => AnnouncedState::Left,
-        _ => return None,
-    })
+    let mut all = AnnouncedState::ALL.into_iter();
+    all.find(|state| state.as_str() == text)
 }
 
 /// Only the shape that `to_string` gives: no sign, no leading zero.
@@ -307,14 +300,7 @@ mod tests {
     }
 
     fn states() -> impl Strategy<Value = AnnouncedState> {
-        prop::sample::select(vec![
-            AnnouncedState::Joining,
-            AnnouncedState::CatchingUp,
-            AnnouncedState::Active,
-            AnnouncedState::Draining,
-            AnnouncedState::Leaving,
-            AnnouncedState::Left,
-        ])
+        prop::sample::select(&AnnouncedState::ALL[..])
     }
 
     prop_compose! {

@@ -33,6 +33,7 @@ mod ahead;
 mod client_writes;
 mod commit;
 mod config;
+mod counters;
 mod epoch;
 mod exchange;
 mod expiry;
@@ -57,6 +58,7 @@ mod waiting;
 
 pub use commit::{commit, finish, serve, stage, write_requests};
 pub use config::{Config, Policies, Policy};
+pub use counters::Counters;
 pub use fill::SnapshotChunk;
 pub use input::{
     AckTarget, Condition, Decide, Input, Now, Operation, Output, RequestId, TakeIn, TakenIn,
@@ -65,7 +67,7 @@ pub use input::{
 pub use mending::mend_requests;
 pub use message::{Message, PullChunk};
 pub use overlay::Mesh;
-pub use peers::{Counters, PeerStatus, Progress, Status};
+pub use peers::{PeerStatus, Progress, Status};
 pub use replica::Replica;
 pub use standing::{Standing, Trust};
 pub use tree::{Census, Counted, Have, TreeMessage};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counters::Counters;
 use super::marks::Marks;
 use super::standing::{Stood, Trust};
 use super::tree::Branch;
@@ -219,62 +220,6 @@ pub struct Progress {
     /// When the peer first told of the oldest of what this replica lacks; that was
     /// written within a second or two before, if the two were linked.
     pub behind_since: Option<Duration>,
-}
-
-/// What a replica has done since it was opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// Operations written by clients.
-    pub written: u64,
-    /// Changes of others taken in.
-    pub taken_in: u64,
-    /// Changes of others that a newer version had already superseded.
-    pub superseded: u64,
-    /// Changes of others that had come before.
-    pub repeated: u64,
-    /// Pulls begun.
-    pub pulls_begun: u64,
-    /// Pulls brought to their end.
-    pub pulls_completed: u64,
-    /// Pulls given up.
-    pub pulls_abandoned: u64,
-    /// Pulls of others served to their end.
-    pub pulls_served: u64,
-    /// Pulls of others turned away.
-    pub pulls_refused: u64,
-    /// Changes of others taken in with a date too far ahead for this replica's clock to
-    /// take it over.
-    pub dated_ahead: u64,
-    /// Of those, changes whose writer is on record no longer, because its dates have come.
-    pub dates_come: u64,
-    /// Documents whose expiry this replica's watchers were told of.
-    pub expired: u64,
-    /// New epochs begun: one with the first write of each life.
-    pub epochs_begun: u64,
-    /// Snapshots taken over.
-    pub snapshots_taken: u64,
-    /// Snapshots served to their end.
-    pub snapshots_served: u64,
-    /// Documents that let go of what only remembered a deletion.
-    pub collected: u64,
-    /// Expired documents that this replica deleted for good.
-    pub buried: u64,
-    /// Replicas that this one fenced.
-    pub fencings: u64,
-    /// How often this replica found itself fenced, and went on as another.
-    pub fenced: u64,
-    /// Writes that were taken out and kept aside.
-    pub exported: u64,
-    /// Pushes and pulls that were not taken in because their sender is not trusted.
-    pub untrusted: u64,
-    /// Changes of others passed on along the tree.
-    pub forwarded: u64,
-    /// Links made lazy because a push on them came later than by another.
-    pub pruned: u64,
-    /// Links made eager because a write did not come, or another link went down.
-    pub grafted: u64,
-    /// Calls of the roll, to learn who has writes beyond the neighbours.
-    pub roll_calls: u64,
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use basic_membership::Diagnostics;
 use basic_membership::diagnostics::Counters;
-use basic_membership::{Diagnostics, RejectReason};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -144,23 +144,8 @@ fn counters(sheet: &mut Sheet<'_>, counters: &Counters) -> fmt::Result {
     sheet.counters(
         "gossip_frames_refused",
         "Frames refused, by reason; left out are reasons that there was no cause for.",
-        refused.map(|(reason, count)| ([("reason", word(*reason))], *count)),
+        refused.map(|(reason, count)| ([("reason", reason.as_str())], *count)),
     )
-}
-
-/// The words of the API.
-fn word(reason: RejectReason) -> &'static str {
-    match reason {
-        RejectReason::NotGossip => "not-gossip",
-        RejectReason::OtherSecret => "other-secret",
-        RejectReason::Forged => "forged",
-        RejectReason::OtherCluster => "other-cluster",
-        RejectReason::Replayed => "replayed",
-        RejectReason::FormerLife => "former-life",
-        RejectReason::Misaddressed => "misaddressed",
-        RejectReason::AddressTaken => "address-taken",
-        RejectReason::Faulty => "faulty",
-    }
 }
 
 fn peer_port(sheet: &mut Sheet<'_>, counts: StatisticsSnapshot) -> fmt::Result {
