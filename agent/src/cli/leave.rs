@@ -45,7 +45,7 @@ impl Leave {
             Ok(_) | Err(ClientError::Broken { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        output.remark(format_args!("{node} is leaving"));
+        output.remark(format_args!("{node} was asked to leave"));
         self.wait_until_gone(client, &node, output).await?;
         if self.json {
             output.document(json!({ "id": node, "left": true }).to_string().as_bytes())

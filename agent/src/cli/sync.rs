@@ -247,10 +247,11 @@ fn totals(sync: &SyncPeers) -> String {
         0 => String::new(),
         far => format!(", {far} reached through others"),
     };
-    format!(
-        "{node}: {} peers, {linked} linked{far}; {distance}\n",
-        peers.len()
-    )
+    let count = match peers.len() {
+        1 => "1 peer".to_owned(),
+        count => format!("{count} peers"),
+    };
+    format!("{node}: {count}, {linked} linked{far}; {distance}\n")
 }
 
 /// What is wrong with a peer, in sentences; nothing where all is well or on its way.
