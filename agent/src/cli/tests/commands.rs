@@ -218,7 +218,10 @@ fn leave_asks_the_agent_and_waits_until_it_is_gone() {
         left.stdout,
         "node 1 has left the cluster; its agent has stopped\n"
     );
-    assert_eq!(left.stderr, "node 1 is leaving\nnode 1 is draining\n");
+    assert_eq!(
+        left.stderr,
+        "node 1 was asked to leave\nnode 1 is draining\n"
+    );
     assert_eq!(
         server.lines()[..2],
         ["GET /v1/members", "DELETE /v1/members/node%201"]
