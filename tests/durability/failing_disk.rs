@@ -2,6 +2,7 @@
 
 use basic_tests::harness::disk::{Calls, Fault, SyncFault, When};
 
+use crate::readers::{READERS, Readers};
 use crate::world::{World, sync_faults};
 use crate::writers::{Ledger, Sizes, WRITERS, Writers};
 
@@ -86,10 +87,13 @@ async fn checkpoints_that_fail_are_made_later_and_nothing_is_lost() {
     };
     world.start_by(1, |command| fault.around(&command));
     world.wait_answering(1).await;
+    let readers = Readers::start(&world, 1, READERS).await;
     let writers = Writers::start(&world, &[1], WRITERS, Sizes::All(200_000), &ledger);
     // More than memory keeps: it must get to the file for all that.
     ledger.wait_for_more(&world, 1, 500).await;
     writers.stop().await;
+    let reads = readers.stop().await;
+    eprintln!("{reads} reads meanwhile, each was answered with the document");
     let others = ledger.answers();
     let reckoning = ledger.reckon(&world, 1).await;
     eprintln!("with failing checkpoints, answers {others:?}: {reckoning}");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use basic_tests::harness::http::Answer;
 
+use crate::readers::{READERS, Readers};
 use crate::world::{World, small_disk};
 use crate::writers::{Ledger, Sizes, WRITERS, Writers};
 
@@ -24,6 +25,7 @@ async fn a_full_disk_refuses_writes_with_advice_until_there_is_room() {
     let ledger = Ledger::default();
     world.start(1);
     world.wait_answering(1).await;
+    let readers = Readers::start(&world, 1, READERS).await;
     let writers = Writers::start(&world, &[1], WRITERS, LARGE, &ledger);
     ledger.wait_for_more(&world, 1, 20).await;
     for round in 1..=2 {
@@ -52,13 +54,16 @@ async fn a_full_disk_refuses_writes_with_advice_until_there_is_room() {
         world.wait_for_finding(1, "disk-full", false).await;
     }
     writers.stop().await;
+    let reads = readers.stop().await;
+    eprintln!("{reads} reads meanwhile, each was answered with the document");
     let answers = ledger.answers();
     assert_eq!(answers.keys().collect::<Vec<_>>(), [&507], "{answers:?}");
     ledger.reckon(&world, 1).await;
 
     // Where it cannot write who it is, it does not begin, and says why.
-    disk.fill().unwrap();
+    // Filled when it has ended, since files that are gone but open keep their room until then.
     world.kill(1).await;
+    disk.fill().unwrap();
     world.start(1);
     assert_eq!(world.ended(1).await.code(), Some(1));
     let said = fs::read_to_string(world.layout(1).agent_log()).unwrap();

@@ -19,6 +19,7 @@ mod acknowledged;
 mod failing_disk;
 mod full_disk;
 mod kills;
+mod readers;
 mod stuck_disk;
 mod syncs;
 mod world;

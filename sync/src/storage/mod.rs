@@ -30,6 +30,8 @@ mod replace;
 pub(crate) mod scan;
 mod settlement;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -256,11 +258,25 @@ pub enum Finish {
 
 /// Reads a value out of a store through [`Storage::read`].
 ///
+/// Once more if the medium fails: a store opens a file anew that has failed, and who read at
+/// that moment is to notice nothing of it, least of all while the disk is only full.
+///
 /// # Errors
 /// As [`Storage::read`].
 pub fn read<T>(
     storage: &dyn Storage,
     work: impl Fn(&dyn Reader) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    use StoreError::{Database, Full, Io};
+    match read_once(storage, &work) {
+        Err(Full(_) | Io(_) | Database(_)) => read_once(storage, &work),
+        done => done,
+    }
+}
+
+fn read_once<T>(
+    storage: &dyn Storage,
+    work: &impl Fn(&dyn Reader) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let mut result = None;
     storage.read(&mut |reader| {
