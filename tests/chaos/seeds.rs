@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use basic_tests::harness::network::Family;
+use basic_tests::harness::wait::wait_until;
 
-use crate::world::World;
+use crate::world::{LIMIT, World};
 
 /// Nodes 1 and 2 are the seeds of every node.
 const SEEDS: [u16; 2] = [1, 2];
@@ -52,6 +53,9 @@ async fn a_cluster_that_was_off_finds_together_though_no_seed_is_where_it_was() 
     for number in &all {
         world.wait_for_document(*number, "before").await;
     }
+    for number in &all {
+        wait_for_roster(&world, *number, &all).await;
+    }
     // Nobody is, or ever was, at the sixth host.
     let gone: [SocketAddr; 1] = [world.layout(6).peer()];
     for number in &all {
@@ -67,6 +71,18 @@ async fn a_cluster_that_was_off_finds_together_though_no_seed_is_where_it_was() 
     world.write(5, "after").await;
     let keys = ["before", "after"].map(str::to_owned);
     world.wait_converged(&all, &keys).await;
+}
+
+/// Waits until the file of a node names all of these: that it sees them says nothing of it.
+async fn wait_for_roster(world: &World, number: u16, members: &[u16]) {
+    let file = world.layout(number).data_directory().join("roster.json");
+    let written = || async {
+        let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
+        let names = |member: &u16| text.contains(&format!("\"n{member}\""));
+        members.iter().all(names).then_some(()).ok_or(text)
+    };
+    let awaited = format!("the roster of node {number} to name all");
+    wait_until(awaited, LIMIT, written).await.unwrap();
 }
 
 async fn kill_seeds(world: &mut World) {
