@@ -121,3 +121,77 @@ fn of_two_halves_of_an_overlay_neither_gives_the_other_up() {
     }
     world.check_end();
 }
+
+/// When replica 7 is heard again after replica 5, for which all have waited, was: before the
+/// census is complete, at about that time, and after all have let go.
+const DELAYS_MS: [u64; 6] = [0, 20, 60, 150, 400, 3_000];
+
+/// Replica 7 has what was deleted afterwards; replica 5 was away when it was. All others have
+/// counted all but replica 5, and wait for it.
+fn delete_while_one_is_waited_for(world: &mut World) -> MemoryStorage {
+    world.run_until(seconds(1));
+    for number in 0..10 {
+        put(world, 0, number, "from the beginning");
+    }
+    world.run_until(seconds(3));
+    let copy = world.disk(7).fork();
+    world.isolate(&[5]);
+    for number in 0..5 {
+        delete(world, 1, number);
+    }
+    world.run_until(seconds(300));
+    for replica in (0..9).filter(|replica| *replica != 5) {
+        assert!(held(world, replica, 1).is_some(), "all wait for replica 5");
+    }
+    copy
+}
+
+/// Replica 5 is back, and a little later replica 7 is.
+fn come_back_one_after_the_other(world: &mut World, delay: u64) {
+    world.isolate(&[5, 7]);
+    world.start(7);
+    world.run_until(seconds(301));
+    put(world, 7, 60, "new");
+    world.run_until(seconds(302));
+    world.isolate(&[7]);
+    world.run_until(seconds(302) + Duration::from_millis(delay));
+    world.heal();
+    world.settle();
+    world.run_until(seconds(500));
+    for replica in 0..9 {
+        for number in 0..5 {
+            assert_eq!(held(world, replica, number), None, "replica {replica}");
+        }
+        assert_eq!(seen(world, replica, 7), shown("from the beginning"));
+        assert_eq!(seen(world, replica, 60), shown("new"));
+    }
+    world.check_end();
+}
+
+/// What it had when it was counted it has no more when the census is complete.
+#[test]
+fn an_old_copy_of_a_disk_that_was_counted_with_a_newer_one_brings_nothing_back() {
+    for delay in DELAYS_MS {
+        let mut world = World::new(34, overlay(9));
+        let copy = delete_while_one_is_waited_for(&mut world);
+        world.crash(7);
+        world.replace_disk(7, copy);
+        world.history.forget_watch(7);
+        come_back_one_after_the_other(&mut world, delay);
+    }
+}
+
+/// Who was counted is an empty replica when the census is complete, and takes over a snapshot
+/// of one that lets go meanwhile.
+#[test]
+fn a_snapshot_that_is_taken_while_a_census_comes_to_its_end_brings_nothing_back() {
+    for delay in DELAYS_MS {
+        let mut options = overlay(9);
+        options.chunk_changes = 3;
+        let mut world = World::new(35, options);
+        delete_while_one_is_waited_for(&mut world);
+        world.crash(7);
+        world.lose_disk(7);
+        come_back_one_after_the_other(&mut world, delay);
+    }
+}
