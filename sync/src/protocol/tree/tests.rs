@@ -464,3 +464,99 @@ fn a_question_is_passed_on_once_and_answered_when_the_writes_are_here() {
         [("n2", &present(Some(2), Vec::new()))]
     );
 }
+
+fn is_census(message: &TreeMessage) -> bool {
+    matches!(message, TreeMessage::Census(_))
+}
+
+/// What peer `number` knows when it has counted itself alone.
+fn counted_alone(census: u64, number: u8) -> Census {
+    let replicas = (1..=3).map(|number| ReplicaId([200 + number; 16]));
+    let line = |replica: ReplicaId| {
+        let counted = Counted {
+            counted: replica == ReplicaId([200 + number; 16]),
+            here: true,
+            fenced: false,
+        };
+        (replica, counted)
+    };
+    Census {
+        number: census,
+        lines: replicas.map(line).collect(),
+        ..Census::default()
+    }
+}
+
+/// The censuses that are told, and to whom.
+fn told(outputs: &Sent) -> Vec<(String, Census)> {
+    let told = sent(outputs, is_census);
+    let told = told
+        .into_iter()
+        .filter_map(|(peer, message)| match message {
+            TreeMessage::Census(census) => Some((peer.to_owned(), (**census).clone())),
+            _ => None,
+        });
+    told.collect()
+}
+
+/// Takes a census from a peer, and what is told after it, at once or a little later.
+fn hear(rig: &mut Rig, from: u8, census: Census) -> Vec<(String, Census)> {
+    let mut outputs = rig.tree(from, TreeMessage::Census(Box::new(census)));
+    outputs.append(&mut rig.after(200));
+    told(&outputs)
+}
+
+/// Lets it tell what it has counted by itself.
+fn tell_all(rig: &mut Rig) {
+    while !told(&rig.after(200)).is_empty() {}
+}
+
+fn names(told: &[(String, Census)]) -> Vec<&str> {
+    told.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+#[test]
+fn what_is_counted_is_told_to_those_who_lack_it_until_all_have_it() {
+    let mut rig = Rig::new();
+    tell_all(&mut rig);
+    let first = hear(&mut rig, 1, counted_alone(1 << 40, 1));
+    assert_eq!(names(&first), ["n1", "n2", "n3"], "it lacks this replica");
+    let counted = |census: &Census| {
+        let lines = census.lines.values();
+        lines.filter(|line| line.counted).count()
+    };
+    for (_, census) in &first {
+        assert_eq!((census.number, counted(census)), (1 << 40, 2));
+    }
+    assert_eq!(
+        hear(&mut rig, 2, first[0].1.clone()),
+        [],
+        "it has all of it"
+    );
+    let second = hear(&mut rig, 3, counted_alone(1 << 40, 3));
+    assert_eq!(names(&second), ["n1", "n2", "n3"]);
+    assert_eq!(counted(&second[0].1), 3);
+    for number in 1..=3 {
+        assert_eq!(hear(&mut rig, number, second[0].1.clone()), []);
+    }
+    let again = hear(&mut rig, 2, first[0].1.clone());
+    assert_eq!(names(&again), ["n2"], "who says less is told what it lacks");
+    assert_eq!(again[0].1, second[0].1);
+}
+
+#[test]
+fn of_two_censuses_the_later_one_is_told_and_that_of_a_stranger_counts_for_nothing() {
+    let mut rig = Rig::new();
+    tell_all(&mut rig);
+    let present = hear(&mut rig, 1, counted_alone(1 << 40, 1));
+    assert_eq!(names(&present), ["n1", "n2", "n3"]);
+    let answer = hear(&mut rig, 2, counted_alone((1 << 40) - 1, 2));
+    assert_eq!(names(&answer), ["n2"], "it is not there yet");
+    assert_eq!(answer[0].1, present[0].1, "and nothing of it counts");
+    assert_eq!(hear(&mut rig, 9, counted_alone(1 << 41, 2)), []);
+    let later = hear(&mut rig, 3, counted_alone((1 << 40) + 1, 3));
+    assert_eq!(names(&later), ["n1", "n2", "n3"]);
+    assert_eq!(later[0].1.number, (1 << 40) + 1);
+    let counted = later[0].1.lines.values().filter(|line| line.counted);
+    assert_eq!(counted.count(), 2, "peer 1 has not been counted again");
+}
