@@ -212,7 +212,9 @@ fn check(run: &Run) {
     most(&run.tree, 300, 24);
     // Where many links were grafted in haste the way is longer.
     most(&run.crash, 3_000, 48);
-    most(&run.mended, 300, 48);
+    // A way that nothing has come by since waits for the first write that does: among 1,000
+    // some are still found after dozens of writes.
+    most(&run.mended, 1_000, 48);
     for what in [&run.tree, &run.mended] {
         assert!(what.duplicates < 0.05, "{} duplicates", what.duplicates);
         assert_eq!(what.pulls, 0, "what comes by the tree is not pulled");
