@@ -562,6 +562,44 @@ fn what_two_servers_of_a_snapshot_have_not_in_common_is_not_claimed() {
     world.check_end();
 }
 
+/// One served the beginning of a snapshot, and its disk is lost before anybody else has its
+/// writes: another, which has none of them, serves the rest.
+#[test]
+fn what_only_the_first_server_of_a_snapshot_had_is_claimed_and_told() {
+    let mut options = short(3);
+    options.snapshot_from = 50;
+    options.chunk_changes = 5;
+    let mut world = World::new(17, options);
+    world.run_until(seconds(1));
+    world.crash(2);
+    world.replace_disk(2, MemoryStorage::default());
+    for number in 0..200 {
+        put(&mut world, number % 2, number, "from the beginning");
+    }
+    world.run_until(seconds(3));
+    world.isolate(&[1]);
+    put(&mut world, 0, 0, "of the first alone");
+    world.run_until(seconds(4));
+    world.start(2);
+    let mut moment = seconds(4);
+    while !half_filled(&world) {
+        moment += Duration::from_millis(1);
+        world.run_until(moment);
+        assert!(moment < seconds(60), "it begins");
+    }
+    world.crash(0);
+    world.lose_disk(0);
+    world.heal();
+    world.run_until(moment + seconds(20));
+    assert!(!world.status(2).filling);
+    world.start(0);
+    world.settle();
+    for replica in 0..3 {
+        assert_eq!(seen(&world, replica, 0), shown("of the first alone"));
+    }
+    world.check_end();
+}
+
 /// What a snapshot brings is indexed when all of it has come. Meanwhile documents of it are
 /// written and deleted, and the process ends and begins again.
 #[test]

@@ -105,6 +105,14 @@ impl SeqSet {
         }
     }
 
+    /// The first number from this one on that is not in it, if there is one.
+    pub fn next_missing(&self, from: Seq) -> Option<Seq> {
+        match self.ranges.range(..=from).next_back() {
+            Some((_, &last)) if last >= from => last.checked_add(1),
+            _ => Some(from),
+        }
+    }
+
     /// The ranges, ascending.
     pub fn ranges(&self) -> impl Iterator<Item = SeqRange> + '_ {
         self.ranges
@@ -354,6 +362,14 @@ mod tests {
             prop_assert_eq!(members(both.ranges()), &a_model & &b_model);
             prop_assert_eq!(&both, &b.intersection(&a));
             prop_assert!(both.missing_from(&both).is_empty());
+        }
+
+        #[test]
+        fn the_next_that_is_missing_is_the_first_that_is_not_in_it(inserted in ranges(), from in 1u64..60) {
+            let mut set = SeqSet::default();
+            inserted.iter().for_each(|range| set.insert(*range));
+            let next = (from..).find(|seq| !set.contains(*seq));
+            prop_assert_eq!(set.next_missing(from), next);
         }
 
         #[test]

@@ -18,7 +18,11 @@
 //! At the end the asker has at least what the server had when it began, so that it may claim
 //! the vector of that moment, once all of it is in the dot index (`indexing.rs`); what came
 //! meanwhile it pulls. A snapshot that broke off is gone on with, at this server or another;
-//! then what all of them had is claimed.
+//! then what all of them had is claimed. And so is every other write that a document holds:
+//! one that came while the snapshot was served, that the one server had and the next has not,
+//! or that a server held in the middle of a snapshot of its own. Somebody else may claim it
+//! later, and tell of it; but those that did may be gone, and then some would show what it
+//! says and others never hear of it.
 //!
 //! A document whose writes were merged can be larger than a frame. It comes in pieces: chunks
 //! that end no range, each with some of its writes, before that which ends one with the rest.
@@ -37,7 +41,7 @@ use super::pieces::{in_pieces, weight_of};
 use super::settle::STEP_BYTES;
 use super::{Config, Message, Now, Output, Replica};
 use crate::model::document::{Document, Part, Write};
-use crate::model::{Delta, Key, PeerId, Timestamp, VersionVector};
+use crate::model::{Delta, Dot, Key, PeerId, Timestamp, VersionVector};
 use crate::storage::records::EntryRecord;
 use crate::storage::{
     self, Fill, FillDone, Placing, Reader, RosterLine, StoreError, Writer, entries_after,
@@ -341,11 +345,11 @@ impl Replica {
         if let Some(pull) = &mut self.pulling {
             pull.last = Some(part);
         }
-        self.end_snapshot(now)
+        self.end_snapshot(now, writer)
     }
 
     /// Ends the snapshot, if all of it was taken over and is indexed.
-    pub(super) fn end_snapshot(&mut self, now: Now) -> Result<(), StoreError> {
+    pub(super) fn end_snapshot(&mut self, now: Now, reader: &dyn Reader) -> Result<(), StoreError> {
         let Some(pull) = self.pulling.as_mut().filter(|pull| pull.last.is_some()) else {
             return Ok(());
         };
@@ -357,13 +361,11 @@ impl Replica {
         let Some((part, fill)) = last.zip(self.settled.fill.clone()) else {
             return Ok(());
         };
-        let SnapshotChunk { claim, floor, .. } = part;
-        let (horizon, roster) = part.end.unwrap_or_default();
         self.changed = true;
         self.settled.dirty = true;
-        self.check_epoch(now, &claim);
-        let has = |horizon| claim.covers(horizon);
-        if fill.needed && !(has(&self.settled.horizon) && has(&horizon)) {
+        let theirs = part.end.as_ref().map(|(horizon, _)| horizon);
+        let has = |horizon| part.claim.covers(horizon);
+        if fill.needed && !(has(&self.settled.horizon) && theirs.is_none_or(has)) {
             // Of what came first some has been let go of since.
             self.pulling = None;
             self.settled.fill = Some(Fill {
@@ -372,6 +374,24 @@ impl Replica {
             });
             return Ok(());
         }
+        let mut claimed = self.vector.clone();
+        claimed.merge(&part.claim);
+        let held = match storage::unclaimed(reader, &claimed, STEP) {
+            // That is for `sync repair`, and must not keep this replica from its peers.
+            Err(StoreError::Damaged { .. }) => Vec::new(),
+            held => held?,
+        };
+        let is_all = held.len() < STEP;
+        self.claim_held(now, held);
+        if !is_all {
+            if let Some(pull) = &mut self.pulling {
+                pull.last = Some(part);
+            }
+            return Ok(());
+        }
+        let SnapshotChunk { claim, floor, .. } = part;
+        let (horizon, roster) = part.end.unwrap_or_default();
+        self.check_epoch(now, &claim);
         self.dirty.extend(self.vector.merge(&claim));
         self.settled.horizon.merge(&horizon);
         self.look_for_horizon_everywhere();
@@ -393,6 +413,14 @@ impl Replica {
             self.begin_pull(now, &next);
         }
         Ok(())
+    }
+
+    /// Claims writes that documents hold.
+    fn claim_held(&mut self, now: Now, dots: Vec<Dot>) {
+        let mut held = VersionVector::default();
+        dots.into_iter().for_each(|dot| held.insert(dot));
+        self.check_epoch(now, &held);
+        self.dirty.extend(self.vector.merge(&held));
     }
 
     /// Takes over the next of a range; up to where, if that is not all of it.

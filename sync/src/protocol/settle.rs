@@ -158,7 +158,7 @@ impl Replica {
         }
         if self.indexes() {
             self.index_on(now, writer)?;
-            return self.end_snapshot(now);
+            return self.end_snapshot(now, writer);
         }
         if self.settled.sweep.is_some() {
             return self.sweep(now, writer);
@@ -241,7 +241,10 @@ impl Replica {
                     self.settled.dirty = true;
                 }
             } else if let Some(line) = line {
-                line.absent_ms = line.absent_ms.saturating_add(passed);
+                // Where one counts by going round, it may have come when all had been asked.
+                let is_new = self.tree.on && line.absent_ms == 0;
+                let counts = if is_new { 1 } else { passed };
+                line.absent_ms = line.absent_ms.saturating_add(counts);
                 self.settled.dirty = true;
                 if line.absent_ms >= most {
                     line.fenced = true;

@@ -32,6 +32,7 @@ mod settlement;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod unclaimed;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ pub use self::replace::{Placing, entries_after, replace, rows_after};
 pub use self::settlement::{
     Fill, FillDone, RosterLine, Settlement, Unindexed, set_settlement, settlement, unindexed,
 };
+pub(crate) use self::unclaimed::unclaimed;
 
 /// The tables of a store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
