@@ -461,11 +461,7 @@ fn who_is_given_up_in_the_middle_of_a_snapshot_begins_it_anew() {
     world.give_up(1, 2);
     world.run_until(seconds(4));
     world.heal();
-    let mut moment = seconds(4);
-    while !half_filled(&world) {
-        moment += Duration::from_millis(1);
-        world.run_until(moment);
-    }
+    let moment = run_until_half_filled(&mut world, seconds(4));
     assert!(world.status(2).filling, "it is in the middle");
     world.crash(2);
     world.give_up(0, 2);
@@ -501,12 +497,7 @@ fn who_takes_over_a_snapshot_writes_after_the_floors_it_heard_of_before_it_resta
     world.lose_disk(2);
     world.set_clock(2, -3_600_000);
     world.start(2);
-    let mut moment = seconds(200);
-    while !half_filled(&world) {
-        moment += Duration::from_millis(1);
-        world.run_until(moment);
-        assert!(moment < seconds(230), "it begins");
-    }
+    let moment = run_until_half_filled(&mut world, seconds(200));
     world.crash(2);
     world.isolate(&[2]);
     world.start(2);
@@ -581,12 +572,7 @@ fn what_only_the_first_server_of_a_snapshot_had_is_claimed_and_told() {
     put(&mut world, 0, 0, "of the first alone");
     world.run_until(seconds(4));
     world.start(2);
-    let mut moment = seconds(4);
-    while !half_filled(&world) {
-        moment += Duration::from_millis(1);
-        world.run_until(moment);
-        assert!(moment < seconds(60), "it begins");
-    }
+    let moment = run_until_half_filled(&mut world, seconds(4));
     world.crash(0);
     world.lose_disk(0);
     world.heal();
@@ -646,6 +632,17 @@ fn what_a_snapshot_brings_is_indexed_while_writes_go_on_and_after_a_crash() {
 fn half_filled(world: &World) -> bool {
     let settlement = read(world.disk(2), settlement).unwrap();
     settlement.fill.is_some_and(|fill| fill.done.is_some())
+}
+
+/// When that is so, some time after `moment`.
+fn run_until_half_filled(world: &mut World, moment: Duration) -> Duration {
+    let mut now = moment;
+    while !half_filled(world) {
+        now += Duration::from_millis(1);
+        world.run_until(now);
+        assert!(now < moment + seconds(30), "it begins");
+    }
+    now
 }
 
 #[test]

@@ -53,7 +53,8 @@ counters! {
     /// Changes of others taken in with a date too far ahead for this replica's clock to
     /// take it over.
     dated_ahead,
-    /// Of the changes dated far ahead, those whose writer is on record no longer, because its dates have come.
+    /// Of the changes dated far ahead, those whose writer is on record no longer, because its
+    /// dates have come.
     dates_come,
     /// Documents whose expiry this replica's watchers were told of.
     expired,

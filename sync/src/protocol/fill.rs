@@ -363,6 +363,7 @@ impl Replica {
         };
         self.changed = true;
         self.settled.dirty = true;
+        self.check_epoch(now, &part.claim);
         let theirs = part.end.as_ref().map(|(horizon, _)| horizon);
         let has = |horizon| part.claim.covers(horizon);
         if fill.needed && !(has(&self.settled.horizon) && theirs.is_none_or(has)) {
@@ -391,7 +392,6 @@ impl Replica {
         }
         let SnapshotChunk { claim, floor, .. } = part;
         let (horizon, roster) = part.end.unwrap_or_default();
-        self.check_epoch(now, &claim);
         self.dirty.extend(self.vector.merge(&claim));
         self.settled.horizon.merge(&horizon);
         self.look_for_horizon_everywhere();

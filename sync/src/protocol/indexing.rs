@@ -266,15 +266,10 @@ impl Replica {
     /// Whether what was taken over is to be indexed now: once there is enough of it, or no
     /// more comes. Or it is, and has still to be claimed.
     pub(super) fn indexes(&self) -> bool {
-        let ends = self
-            .pulling
-            .as_ref()
-            .is_none_or(|pull| !pull.snapshot || pull.last.is_some());
-        let has_ended = self
-            .pulling
-            .as_ref()
-            .is_some_and(|pull| pull.last.is_some());
-        has_ended || self.settled.unindexed.is_some() && (ends || self.index_is_full())
+        let pull = self.pulling.as_ref().filter(|pull| pull.snapshot);
+        let has_ended = pull.is_some_and(|pull| pull.last.is_some());
+        let is_due = pull.is_none() || self.index_is_full();
+        has_ended || self.settled.unindexed.is_some() && is_due
     }
 
     /// Indexes the next of what was taken over.

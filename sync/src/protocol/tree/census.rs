@@ -21,14 +21,15 @@
 //!   of its disk; it could only be given wrongly by a neighbour. So before it lets go a
 //!   replica looks whether its own neighbours have still all that everyone had.
 //! - **Who was heard of** neither in a census nor in the one before was away for as long as it
-//!   lasted: it lasts longer than it takes to go round, and one telling may be lost. Who takes
-//!   over a snapshot is heard of by its neighbours, and waited for.
+//!   lasted, unless it is missed for the first time: it may have come when others had been
+//!   counted. A census lasts longer than it takes to go round, and one telling may be lost.
+//!   Who takes over a snapshot is heard of by its neighbours, and waited for.
 //!
 //! In go standings of this replica and censuses of trusted neighbours, out come the same and
 //! what is settled. Bounds: one census; no more lines than a roster has; one that does not fit
 //! a frame is neither made by a merge nor told, since who takes a part of what others have for
-//! all of it would let go too early. What can fail: who takes over a snapshot is not counted, nor who cannot be
-//! reached; then deletions wait, as they do in a mesh.
+//! all of it would let go too early. What can fail: who takes over a snapshot is not counted,
+//! nor who cannot be reached; then deletions wait, as they do in a mesh.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
