@@ -69,7 +69,9 @@ impl Leave {
                 Err(ClientError::Unreachable { .. }) => return Ok(()),
                 Ok(answer) => {
                     let state = answer.json::<Status>().unwrap_or_default().state;
-                    if state.is_some() && state != last_state {
+                    // Its last state is what the result says.
+                    let is_news = state != last_state && state.as_deref() != Some("left");
+                    if state.is_some() && is_news {
                         let shown = state.as_deref().unwrap_or_default();
                         output.remark(format_args!(
                             "{node} is {}",
