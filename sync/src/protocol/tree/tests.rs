@@ -560,3 +560,24 @@ fn of_two_censuses_the_later_one_is_told_and_that_of_a_stranger_counts_for_nothi
     let counted = later[0].1.lines.values().filter(|line| line.counted);
     assert_eq!(counted.count(), 2, "peer 1 has not been counted again");
 }
+
+/// One round of a census may last longer than a replica may be away: one that joined in the
+/// middle of a round has been missed in all of it.
+#[test]
+fn who_is_missed_in_one_census_is_marked_and_given_up_by_the_next() {
+    let mut rig = Rig::new();
+    let replica = |number| ReplicaId([number; 16]);
+    let mut here: BTreeSet<ReplicaId> = [100, 201, 202].map(replica).into();
+    let long = 2 * rig.replica.config.absent_max;
+    let is_given_up = |rig: &Rig| rig.replica.settled.is_fenced(replica(203));
+    rig.replica.note_absence(&here, long);
+    assert!(!is_given_up(&rig), "it may have come when all were asked");
+    here.insert(replica(203));
+    rig.replica.note_absence(&here, long);
+    here.remove(&replica(203));
+    rig.replica.note_absence(&here, long);
+    assert!(!is_given_up(&rig), "it was here in between");
+    rig.replica.note_absence(&here, long);
+    assert!(is_given_up(&rig));
+    assert_eq!(rig.replica.status().counters.fencings, 1);
+}
