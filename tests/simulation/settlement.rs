@@ -7,9 +7,10 @@ pub(crate) mod overlays;
 use std::time::Duration;
 
 use basic_sync::model::document::{Action, Document};
-use basic_sync::model::{Key, Timestamp, VersionVector};
+use basic_sync::model::{Collection, Key, Timestamp, VersionVector};
 use basic_sync::protocol::{AckTarget, Trust};
 use basic_sync::storage::{MemoryStorage, exported, read, settlement, state, unindexed};
+use bytes::Bytes;
 
 use crate::options::Options;
 use crate::runs::{document, quiet, text};
@@ -367,6 +368,46 @@ fn of_two_that_have_given_each_other_up_one_gives_in() {
         assert_eq!(seen(&world, replica, 1), shown("before"));
         assert_eq!(seen(&world, replica, 2), shown("here"));
         assert_eq!(seen(&world, replica, 3), shown("there"));
+    }
+    world.check_end();
+}
+
+/// What went on with a count is kept aside, and had taken the place of an earlier addition of
+/// which a replica that the snapshot is not from has all.
+#[test]
+fn a_write_that_one_kept_aside_had_beaten_in_part_does_not_stay_in_part() {
+    let mut options = short(5);
+    options.ttl = 1.0;
+    let mut world = World::new(51, options);
+    let collection = Collection::new("counter").unwrap();
+    let counter = Key::new(collection, "visits").unwrap();
+    let write = |world: &mut World, replica: usize, action: Action| {
+        let writes = vec![(counter.clone(), action)];
+        world.write(replica, writes, AckTarget::Local);
+    };
+    let add = || Action::Patch(Bytes::from_static(br#"{"add":1}"#));
+    world.run_until(seconds(1));
+    write(&mut world, 4, Action::Put(Bytes::from_static(b"5")));
+    world.run_until(seconds(22));
+    world.isolate(&[3, 4]);
+    // It takes what has expired out of the way, beside its count.
+    write(&mut world, 4, add());
+    world.run_until(seconds(23));
+    world.crash(3);
+    world.isolate(&[4]);
+    write(&mut world, 4, add());
+    world.give_up(0, 4);
+    world.run_until(seconds(24));
+    let before = world.status(4).origin.replica;
+    world.heal();
+    world.run_until(seconds(40));
+    assert_ne!(world.status(4).origin.replica, before, "it is another now");
+    world.start(3);
+    world.settle();
+    for replica in 0..5 {
+        let held = read(world.disk(replica), |reader| state::entry(reader, &counter));
+        let value = held.unwrap().and_then(|held| held.document.value(0));
+        assert_eq!(value.as_deref(), Some(b"1".as_slice()), "replica {replica}");
     }
     world.check_end();
 }

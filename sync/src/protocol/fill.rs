@@ -13,7 +13,8 @@
 //! given up, or lags behind the horizon, may have writes whose deletion nobody remembers any
 //! more. Those that are dated up to the server's floor are taken out, and kept aside
 //! ([`exported`](crate::storage::exported)) for people to decide about; and so are those that
-//! went on with a count that others know of, since a reset of it may be forgotten, too.
+//! went on with a count that others know of, since a reset of it may be forgotten, too, with
+//! what else of the document is of that past.
 //!
 //! At the end the asker has at least what the server had when it began, so that it may claim
 //! the vector of that moment, once all of it is in the dot index (`indexing.rs`); what came
@@ -485,14 +486,13 @@ impl Replica {
             let bound_ms = self.config.clock_ahead_max_ms;
             self.clock.observe(version.clock, now.wall_ms, bound_ms);
         }
+        let leaves = self.leaves(part, past_is_lost, &before.document);
         for write in before.document.writes() {
             let version = write.version;
             if part.vector.contains(version.dot) {
                 continue;
             }
-            // What has come since it claims nothing any more is not of its past.
-            let past = past_is_lost && !self.vector.contains(version.dot);
-            if past && (version.clock <= part.floor || goes_on_counting(write, &part.vector)) {
+            if leaves.contains(&version.dot) {
                 let (key, write) = (key.clone(), write.clone());
                 storage::export(writer, Delta { key, write })?;
                 self.counters.exported += 1;
@@ -511,6 +511,30 @@ impl Replica {
         };
         self.counters.taken_in += 1;
         self.put_in_place(now, key, &before, document, placing, writer)
+    }
+
+    /// The writes of a document that this replica must not bring to the others.
+    fn leaves(&self, part: &SnapshotChunk, past_is_lost: bool, document: &Document) -> Vec<Dot> {
+        // What has come since it claims nothing any more is not of its past.
+        let is_past = |write: &&Write| {
+            let dot = write.version.dot;
+            !part.vector.contains(dot) && !self.vector.contains(dot)
+        };
+        let past = || document.writes().iter().filter(is_past);
+        let leaves = |write: &&Write| {
+            past_is_lost
+                && (write.version.clock <= part.floor || goes_on_counting(write, &part.vector))
+        };
+        // What has beaten parts of another write must not go without it: that one would stay
+        // here without them, and be whole elsewhere. By its date only what is older can have
+        // been beaten, and that goes anyway; but counts and resets go by more than their date.
+        let beats_later = |write: &Write| {
+            let counts = |part: &Part| matches!(part, Part::Tally(_) | Part::Reset(_));
+            write.parts.iter().any(|one| counts(&one.part))
+        };
+        let all = past().filter(leaves).any(beats_later);
+        let gone = past().filter(|write| all || leaves(write));
+        gone.map(|write| write.version.dot).collect()
     }
 }
 
