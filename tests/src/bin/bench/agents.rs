@@ -221,14 +221,10 @@ impl Store for Agents {
         self.writes.send(address, "PUT", &target, &document).await
     }
 
-    async fn watches(&self) -> anyhow::Result<Vec<Watch>> {
+    async fn watch(&self, node: usize) -> anyhow::Result<Watch> {
         let target = format!("/v1/watch?collection={COLLECTION}");
-        let mut watches = Vec::new();
-        for node in self.layout.iter().skip(1) {
-            let lines = Lines::open(node.api(), Method::GET, &target, String::new()).await?;
-            watches.push(Watch { lines, keys });
-        }
-        Ok(watches)
+        let lines = Lines::open(self.api(node)?, Method::GET, &target, String::new()).await?;
+        Ok(Watch { node, lines, keys })
     }
 
     fn processor_time(&self) -> anyhow::Result<Duration> {

@@ -115,7 +115,7 @@ pub(crate) async fn run(arguments: &Arguments, workspace: &Workspace) -> anyhow:
         contestants: vec![figures],
         absent: Vec::new(),
         notes: vec![
-            "Documents a second from the first answer of the new node's API until it is ready."
+            "Documents a second from the start of the new node's process until it is ready."
                 .to_owned(),
             "Meanwhile: writes a second beside the bootstrap, in hundredths of those before. \
              Source and writers share one half of this machine's processors, the new node has \
@@ -152,6 +152,8 @@ async fn measure(
     tokio::time::sleep(Duration::from_secs(1)).await;
     let alone = writers.rate_over(ALONE).await;
     let source_before = cluster.resident(0)?;
+    let began = Instant::now();
+    let written = writers.count();
     match halves {
         Some(halves) => halves.in_second(|| cluster.start_again(1))??,
         None => cluster.start_again(1)?,
@@ -160,8 +162,6 @@ async fn measure(
     let client = Client::default();
     let answers = || async { client.get(&format!("{url}/healthz")).await };
     wait_until("the new node to answer", READY_MAX, answers).await?;
-    let began = Instant::now();
-    let written = writers.count();
     let (mut source, mut target) = (source_before, target_before);
     loop {
         source = source.max(cluster.resident(0)?);

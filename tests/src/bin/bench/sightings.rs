@@ -17,6 +17,8 @@ const VISIBLE_MAX: Duration = Duration::from_secs(30);
 /// An open watch on one node.
 pub(crate) struct Watch {
     /// What it says.
+    /// On which node, counted from 0.
+    pub(crate) node: usize,
     pub(crate) lines: Lines,
     /// Reads the keys that changed out of one line.
     pub(crate) keys: fn(&[u8]) -> anyhow::Result<Vec<String>>,
@@ -25,7 +27,7 @@ pub(crate) struct Watch {
 /// Reads watches to their end; dropping it closes them. It remembers every key,
 /// so it holds as much as is written while it lives.
 pub(crate) struct Sightings {
-    watches: Vec<Arc<Seen>>,
+    watches: Vec<(usize, Arc<Seen>)>,
     _readers: JoinSet<()>,
 }
 
@@ -46,10 +48,10 @@ struct State {
 impl Sightings {
     pub(crate) fn start(watches: Vec<Watch>) -> Sightings {
         let mut readers = JoinSet::new();
-        let start = |watch| {
-            let seen = Arc::new(Seen::default());
+        let start = |watch: Watch| {
+            let (node, seen) = (watch.node, Arc::new(Seen::default()));
             readers.spawn(seen.clone().read(watch));
-            seen
+            (node, seen)
         };
         Sightings {
             watches: watches.into_iter().map(start).collect(),
@@ -60,11 +62,11 @@ impl Sightings {
     /// Waits until every watch has told of this key; returns when the last did.
     pub(crate) async fn wait_for(&self, key: &str) -> anyhow::Result<Instant> {
         let mut last = None;
-        for (index, seen) in self.watches.iter().enumerate() {
+        for (node, seen) in &self.watches {
             let time = timeout(VISIBLE_MAX, seen.wait_for(key))
                 .await
                 .with_context(|| format!("{key} was not seen on all nodes in time"))?
-                .with_context(|| format!("the watch on node {} has ended", index + 2))?;
+                .with_context(|| format!("the watch on node {} has ended", node + 1))?;
             last = last.max(Some(time));
         }
         last.context("nobody watches")
@@ -125,10 +127,11 @@ mod tests {
     use crate::lines::tests::answering;
 
     /// A watch whose lines are keys.
-    async fn watch(keys: &[&str]) -> Watch {
+    async fn watch(node: usize, keys: &[&str]) -> Watch {
         let lines = keys.iter().map(|key| format!("{key}\n")).collect();
         let address = answering("200 OK", lines).await;
         Watch {
+            node,
             lines: Lines::open(address, Method::GET, "/", String::new())
                 .await
                 .unwrap(),
@@ -138,7 +141,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_visible_when_the_last_watch_has_told_of_it() {
-        let sightings = Sightings::start(vec![watch(&["a", "b"]).await, watch(&["b", "a"]).await]);
+        let sightings = Sightings::start(vec![
+            watch(1, &["a", "b"]).await,
+            watch(2, &["b", "a"]).await,
+        ]);
         let start = Instant::now();
         for key in ["a", "b", "a"] {
             assert!(sightings.wait_for(key).await.unwrap() <= start + VISIBLE_MAX);
@@ -147,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_watch_that_ends_without_the_key_is_an_error_that_names_the_node() {
-        let sightings = Sightings::start(vec![watch(&["a"]).await, watch(&["b"]).await]);
+        let sightings = Sightings::start(vec![watch(1, &["a"]).await, watch(2, &["b"]).await]);
         let error = sightings.wait_for("a").await.unwrap_err();
         assert_eq!(
             format!("{error:#}"),

@@ -112,23 +112,22 @@ impl Store for Etcd {
         self.writes.send(address, "POST", "/v3/kv/put", &put).await
     }
 
-    async fn watches(&self) -> anyhow::Result<Vec<Watch>> {
-        let mut watches = Vec::new();
-        for address in &self.addresses[1..] {
-            // Every key: from the zero byte on, without an end.
-            let all = BASE64_STANDARD.encode([0]);
-            let create = json!({"create_request": {"key": all, "range_end": all}});
-            let mut lines =
-                Lines::open(*address, Method::POST, "/v3/watch", create.to_string()).await?;
-            let created = lines.next().await?.context("etcd ended the watch")?;
-            let created: Value = serde_json::from_slice(&created)?;
-            anyhow::ensure!(
-                created["result"]["created"] == true,
-                "etcd answered {created}"
-            );
-            watches.push(Watch { lines, keys });
-        }
-        Ok(watches)
+    async fn watch(&self, node: usize) -> anyhow::Result<Watch> {
+        let address = *self
+            .addresses
+            .get(node)
+            .context("there is no such member")?;
+        // Every key: from the zero byte on, without an end.
+        let all = BASE64_STANDARD.encode([0]);
+        let create = json!({"create_request": {"key": all, "range_end": all}});
+        let mut lines = Lines::open(address, Method::POST, "/v3/watch", create.to_string()).await?;
+        let created = lines.next().await?.context("etcd ended the watch")?;
+        let created: Value = serde_json::from_slice(&created)?;
+        anyhow::ensure!(
+            created["result"]["created"] == true,
+            "etcd answered {created}"
+        );
+        Ok(Watch { node, lines, keys })
     }
 
     fn processor_time(&self) -> anyhow::Result<Duration> {
