@@ -1,5 +1,6 @@
 //! Watches: as many as ten thousand at once, too many, and those that nobody reads.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -35,8 +36,22 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// Opens one; `Err` is the status with which it was refused.
+    /// Opens one from a cursor on, or from now on; `Err` is the status with which it was
+    /// refused.
     async fn open(api: SocketAddr, query: &str) -> Result<Self, u16> {
+        let mut watcher = Self::begin(api, query).await?;
+        let cursor = async {
+            // The first event has only the cursor.
+            while watcher.cursor.is_empty() {
+                watcher.line().await.expect("the first event");
+            }
+        };
+        timeout(LIMIT, cursor).await.expect("a cursor in time");
+        Ok(watcher)
+    }
+
+    /// The same, and nothing of it is read.
+    async fn begin(api: SocketAddr, query: &str) -> Result<Self, u16> {
         let stream = TcpStream::connect(api).await.unwrap();
         let mut watcher = Self {
             stream: BufReader::with_capacity(2048, stream),
@@ -47,14 +62,10 @@ impl Watcher {
             watcher.stream.write_all(request.as_bytes()).await.unwrap();
             let line = watcher.line().await.expect("an answer");
             let status: u16 = line.split(' ').nth(1).unwrap().parse().unwrap();
-            if status != 200 {
-                return Err(status);
+            match status {
+                200 => Ok(()),
+                _ => Err(status),
             }
-            // The first event has only the cursor.
-            while watcher.cursor.is_empty() {
-                watcher.line().await.expect("the first event");
-            }
-            Ok(())
         };
         timeout(LIMIT, opened).await.expect("a watch in time")?;
         Ok(watcher)
@@ -250,6 +261,7 @@ async fn who_does_not_read_costs_little_and_is_cut_off_and_the_feed_stays_bounde
         let opened = Watcher::open(api, "collection=large").await;
         slow.push(opened.unwrap_or_else(|status| panic!("{status}")));
     }
+    put(&client, &cluster.api(1, "/v1/data/large/first"), &json!(1)).await;
     let before = usage(&node);
     let document = Bytes::from(format!("\"{}\"", "x".repeat((1 << 20) - 64)));
     let began = Instant::now();
@@ -281,4 +293,86 @@ async fn who_does_not_read_costs_little_and_is_cut_off_and_the_feed_stays_bounde
     assert!((taken.len() as u64) < WRITES * MIB);
     let from = format!("collection=large&from={}", late.cursor);
     assert_eq!(Watcher::open(api, &from).await.err(), Some(410));
+    let begun = Watcher::begin(api, "collection=large&from=snapshot").await;
+    let mut anew = begun.unwrap_or_else(|status| panic!("{status}"));
+    assert_eq!(anew.change().await["key"], "first");
+    assert_eq!(anew.change().await["key"], "one");
+    assert_eq!(
+        anew.change().await,
+        json!({ "op": "snapshot-end", "documents": 2 })
+    );
+}
+
+#[tokio::test]
+async fn a_watch_from_a_snapshot_misses_nothing_that_is_written_meanwhile() {
+    const KEYS: u64 = 2_000;
+    let (cluster, _node, client) = node("snapshot-watch", None).await;
+    let url = |collection: &str, number: u64| {
+        cluster.api(1, &format!("/v1/data/{collection}/k{number:04}"))
+    };
+    let write = async |number: u64, value: Value| {
+        put(&client, &url("users", number), &value).await;
+    };
+    stream::iter(0..KEYS)
+        .for_each_concurrent(64, |number| write(number, json!("x".repeat(200))))
+        .await;
+    put(&client, &url("others", 1), &json!(1)).await;
+    let gone = client.delete(&url("users", 7)).await.unwrap();
+    assert!(gone.status.is_success());
+
+    let api = cluster.node(1).api();
+    let begun = Watcher::begin(api, "collection=users&prefix=k&from=snapshot").await;
+    let mut watcher = begun.unwrap_or_else(|status| panic!("{status}"));
+    // Some of it is on its way. Of the rest, what is changed now is seen as it was or as it is.
+    let mut held = BTreeMap::new();
+    let first = watcher.change().await;
+    assert_eq!(watcher.cursor, "", "who breaks off here begins again");
+    held.insert(first["key"].clone().to_string(), first);
+    for number in (0..KEYS).step_by(50) {
+        write(number, json!(number)).await;
+        let gone = client.delete(&url("users", number + 1)).await.unwrap();
+        assert!(gone.status.is_success());
+    }
+    write(KEYS, json!("the last")).await;
+    let (mut documents, mut said) = (1, None);
+    loop {
+        let change = watcher.change().await;
+        match change["op"].as_str() {
+            Some("snapshot-end") => {
+                assert!(said.is_none() && !watcher.cursor.is_empty(), "{change}");
+                said = Some(change["documents"].clone());
+                continue;
+            }
+            Some("put") => {
+                held.insert(change["key"].to_string(), change.clone());
+            }
+            _ => {
+                assert!(said.is_some(), "nothing is deleted in what is there");
+                held.remove(&change["key"].to_string());
+            }
+        }
+        documents += u64::from(said.is_none());
+        if change["value"] == "the last" && said.is_some() {
+            break;
+        }
+    }
+    assert_eq!(said, Some(json!(documents)));
+    let mut listed = BTreeMap::new();
+    let mut after = String::new();
+    loop {
+        let page = cluster.api(1, &format!("/v1/data/users?limit=500&after={after}"));
+        let page = client.get(&page).await.unwrap().json();
+        for item in page["items"].as_array().unwrap() {
+            listed.insert(item["key"].to_string(), item["version"].clone());
+        }
+        match page["next"].as_str() {
+            Some(next) => after = next.to_owned(),
+            None => break,
+        }
+    }
+    let held = held.into_iter();
+    let held: BTreeMap<_, _> = held
+        .map(|(key, seen)| (key, seen["version"].clone()))
+        .collect();
+    assert_eq!(held, listed);
 }

@@ -20,7 +20,8 @@ pub(super) struct Watch {
     /// Only keys that begin with this.
     #[arg(long)]
     prefix: Option<String>,
-    /// Begin after this cursor instead of now; `first` begins with the oldest change that is kept.
+    /// Begin after this cursor instead of now; `first` begins with the oldest change that is kept, `snapshot` with
+    /// all documents as they are.
     #[arg(long, value_name = "CURSOR")]
     from: Option<String>,
     /// End after so many changes.
@@ -47,6 +48,10 @@ impl Watch {
         let print = |event: &Event, output: &mut Output| {
             if self.format.json {
                 return output.document(event.data.as_bytes());
+            }
+            if event.kind.is_some() {
+                output.remark("that is all there is; changes follow");
+                return Ok(());
             }
             let change = serde_json::from_str(&event.data).map_err(ClientError::Unintelligible)?;
             let line = describe(&change, output);

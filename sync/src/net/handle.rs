@@ -19,7 +19,7 @@ use super::lag::PeerLag;
 use super::links::{LinkStatus, Links, Peer};
 use super::ring::Ring;
 use super::verify::{Desk, Report, Verifier, VerifyError, VerifyOptions, VerifyProgress};
-use super::watch::{Cursor, Watch, WatchError};
+use super::watch::{Cursor, Snapshot, Watch, WatchError};
 use super::{Connector, Stream, wall_ms};
 use crate::backup::{About, Backup, BackupFailed};
 use crate::model::{Collection, Delta, Entry, Frontier, Key, PeerId, ReplicaId, VersionVector};
@@ -506,6 +506,22 @@ impl Handle {
             collection,
             prefix.to_owned(),
         ))
+    }
+
+    /// All documents, of one collection or all, of keys with a prefix, and a watch that goes
+    /// on from before the first of them is read.
+    ///
+    /// # Errors
+    /// [`WatchError::Store`].
+    pub fn snapshot(
+        &self,
+        collection: Option<Collection>,
+        prefix: &str,
+    ) -> Result<(Snapshot, Watch), WatchError> {
+        let watch = self.watch(collection.clone(), prefix, None)?;
+        let storage = self.storage.clone();
+        let snapshot = Snapshot::begin(storage, collection, prefix.to_owned());
+        Ok((snapshot, watch))
     }
 
     /// The cursor before the first change that this node keeps.

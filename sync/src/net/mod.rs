@@ -58,7 +58,7 @@ pub use verify::{
     FINDINGS_MAX, Finding, NodeReport, Outcome, Remedy, Repair, Report, VerifyError, VerifyOptions,
     VerifyProgress,
 };
-pub use watch::{Cursor, ParseCursorError, Watch, WatchError};
+pub use watch::{Cursor, ParseCursorError, Snapshot, Watch, WatchError};
 
 /// Milliseconds since 1970.
 fn wall_ms() -> u64 {

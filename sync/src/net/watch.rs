@@ -3,6 +3,13 @@
 //! A watcher reads the store's feed from its cursor on. Once it has come to its end it is
 //! told of each commit ([`super::hub`]), until it is too slow for that: then it reads on.
 //! One that has fallen behind what the feed keeps is told so.
+//!
+//! The feed names each document once, with its last change, and not for ever: it is no way
+//! to what is there. Who has nothing yet begins with a [`Snapshot`], all documents as they
+//! are, and goes on with a watch from a place that was taken before the first of them was
+//! read: it misses nothing, and what changed meanwhile it may see twice, in the same version
+//! or a later one. etcd's clients put the same together from a read and a watch from its
+//! revision; the lists that stream of Kubernetes are the model for doing it in one request.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,7 +19,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::hub::{Filter, Found, Hub, Seen, Subscription};
-use crate::model::{Collection, ReplicaId};
+use super::wall_ms;
+use crate::model::{Change, Collection, Key, ReplicaId};
+use crate::storage::listing::list_after;
 use crate::storage::state;
 use crate::storage::{self, Storage, StoreError};
 
@@ -60,7 +69,7 @@ impl FromStr for Cursor {
 pub enum WatchError {
     /// The changes after the cursor are no longer kept, or it is another node's.
     #[error(
-        "the changes after this cursor are no longer kept on this node; list the documents and watch from now on"
+        "the changes after this cursor are no longer kept on this node; a watch from=snapshot begins with all documents"
     )]
     Gone,
     /// The store failed.
@@ -210,5 +219,47 @@ impl Watch {
             ready: fitting.map(Seen::new).collect(),
             read_to,
         })
+    }
+}
+
+/// All documents that fit, as they are when they are read.
+pub struct Snapshot {
+    storage: Arc<dyn Storage>,
+    filter: Filter,
+    after: Option<Key>,
+    ended: bool,
+}
+
+impl Snapshot {
+    pub(super) fn begin(
+        storage: Arc<dyn Storage>,
+        collection: Option<Collection>,
+        prefix: String,
+    ) -> Self {
+        Self {
+            storage,
+            filter: Filter { collection, prefix },
+            after: None,
+            ended: false,
+        }
+    }
+
+    /// The next documents, in the order of their keys, and none that is deleted; maybe none
+    /// at all where many in a row do not fit. `None` at the end.
+    ///
+    /// # Errors
+    /// [`WatchError::Store`]; the same documents may be asked for again.
+    pub fn next_documents(&mut self) -> Result<Option<Vec<Change>>, WatchError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let filter = (self.filter.collection.as_ref(), self.filter.prefix.as_str());
+        let step = storage::read(&*self.storage, |reader| {
+            let after = self.after.as_ref();
+            list_after(reader, filter, after, READ_AHEAD_BYTES, wall_ms())
+        })?;
+        self.ended = step.next.is_none();
+        self.after = step.next;
+        Ok(Some(step.documents))
     }
 }

@@ -22,6 +22,7 @@ mod feed_bounds;
 pub(crate) mod fuzzing;
 pub mod history;
 mod journal;
+pub mod listing;
 mod memory;
 pub mod mending;
 pub mod records;

@@ -167,7 +167,7 @@ impl Refusal {
         let step = match self.status.as_u16() {
             401 | 403 => "ask an administrator of the cluster for a token that allows it",
             409 | 412 => "read the document again, and write what follows from it",
-            410 => "list the documents, then watch again without --from",
+            410 => "watch again with --from snapshot, and forget what does not come with it",
             413 => "split the document into several",
             429 | 503 => "try again in a moment; `basic-agent status` says why",
             500..=599 => "`basic-agent status` and the agent's log say more",

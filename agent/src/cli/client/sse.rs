@@ -15,6 +15,8 @@ pub(in crate::cli) struct Event {
     pub(in crate::cli) data: String,
     /// Where to continue after it: the id that was last sent, with this event or before it.
     pub(in crate::cli) id: Option<String>,
+    /// What kind of event it is, where it is not of the usual one.
+    pub(in crate::cli) kind: Option<String>,
 }
 
 /// Why a stream of events cannot be read on.
@@ -40,6 +42,7 @@ pub(in crate::cli) struct Parser {
     /// The id that the event in progress will leave behind.
     id: Option<String>,
     last_id: Option<String>,
+    kind: Option<String>,
     events: VecDeque<Event>,
 }
 
@@ -100,6 +103,7 @@ impl Parser {
                 data.push_str(value);
                 data.push('\n');
             }
+            "event" => self.kind = Some(value.to_owned()).filter(|kind| !kind.is_empty()),
             "id" if !value.contains('\0') => self.id = Some(value.to_owned()),
             // Comments, and fields that have no meaning here.
             _ => {}
@@ -111,11 +115,13 @@ impl Parser {
         if let Some(id) = self.id.take() {
             self.last_id = Some(id);
         }
+        let kind = self.kind.take();
         if let Some(mut data) = self.data.take() {
             data.pop();
             self.events.push_back(Event {
                 data,
                 id: self.last_id.clone(),
+                kind,
             });
         }
     }
