@@ -4,11 +4,13 @@
 //! directory; one runs at a time (`.config/nextest.toml`). They know what a user
 //! knows: commands, configuration files, HTTP answers, exit codes, logs.
 
+mod acknowledgements;
 mod backup;
 mod bad_input;
 mod batches;
 mod clocks;
 mod command_line;
+mod conditions;
 mod doctor;
 mod documents;
 mod events;
@@ -25,6 +27,7 @@ mod local_cluster;
 mod metrics;
 mod operations;
 mod overlay;
+mod policies;
 mod proxying;
 mod recovery;
 mod refusals;

@@ -107,21 +107,27 @@ pub(super) async fn get(
     let (mut session, _) = Session::enter(&api, &headers, limit).await?;
     let answer = match &query.version {
         Some(version) => history::one(&api, &key, version, session.seen()).await,
-        None => document(&api, &key, session.seen()),
+        None => document(&api, &key, &headers, session.seen()),
     };
     Ok(session.leave(&api, answer))
 }
 
 /// That there is none rests on writes too: on that which deleted it.
-fn document(api: &Api, key: &Key, seen: &mut Frontier) -> Result<Response, Problem> {
+fn document(
+    api: &Api,
+    key: &Key,
+    asked: &HeaderMap,
+    seen: &mut Frontier,
+) -> Result<Response, Problem> {
     let entry = api.replica.entry_noting(key, seen);
     let entry = entry.map_err(|error| Problem::internal(&error))?;
     let found = entry.and_then(|entry| Some((entry.value?, entry.revision)));
     let (value, revision) = found.ok_or_else(|| not_found(key))?;
-    let headers = [
-        (header::CONTENT_TYPE, "application/json".to_owned()),
-        etag(&revision),
-    ];
+    let tag = etag(&revision);
+    if is_known(asked, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [tag]).into_response());
+    }
+    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), tag];
     Ok((headers, value).into_response())
 }
 
@@ -391,12 +397,26 @@ pub(super) fn not_found(key: &Key) -> Problem {
     )
 }
 
-/// `If-Match` and `If-None-Match` of a write (RFC 9110, section 13.1).
+/// Whether `If-None-Match` of a read names the document's tag (RFC 9110, section 13.1.2), so
+/// that the reader has it. What is not a tag names none.
+fn is_known(headers: &HeaderMap, (_, tag): &(HeaderName, String)) -> bool {
+    let lines = headers.get_all(header::IF_NONE_MATCH).iter();
+    let mut known = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim);
+    known.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+}
+
+/// `If-Match` and `If-None-Match` of a write (RFC 9110, section 13.1), each with one tag.
 fn condition(headers: &HeaderMap) -> Result<Condition, Problem> {
     let text = |name: HeaderName| -> Result<Option<&str>, Problem> {
-        let value = headers
-            .get(&name)
-            .map(|value| value.to_str().map(str::trim));
+        let mut lines = headers.get_all(&name).iter();
+        let value = lines.next().map(|value| value.to_str().map(str::trim));
+        if lines.next().is_some() {
+            let detail = format!("{name} is there more than once; give one tag");
+            return Err(Problem::bad_request(detail));
+        }
         value
             .transpose()
             .map_err(|_| Problem::bad_request(format!("{name} must be ASCII")))

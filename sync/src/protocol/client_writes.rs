@@ -387,6 +387,8 @@ fn planned_write(
     check_condition(operation, current, now_ms)?;
     let ttl = operation.ttl.or(match operation.action {
         Action::Put(_) => policy.ttl,
+        // Counters and sets begin with a patch.
+        Action::Patch(_) if current.is_tombstone(now_ms) => policy.ttl,
         Action::Patch(_) | Action::Delete => None,
     });
     let expires_at = ttl.map(|ttl| {

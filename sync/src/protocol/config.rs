@@ -17,7 +17,7 @@ pub struct Policy {
     pub merge: Merge,
     /// Largest document, in bytes.
     pub document_bytes_max: usize,
-    /// How long a document lives after a put that does not say so.
+    /// How long a document lives after a put, or the patch that began it, that does not say so.
     pub ttl: Option<Duration>,
     /// Older versions that are kept of a document, on each node those that it went through.
     pub history: Keep,

@@ -54,7 +54,7 @@ pub(in crate::config) static COLLECTION_TTL: Key<Duration> = Key::new(
         name: "ttl",
     },
     Initial::Unset { example: "30days" },
-    "How long a document lives after a put that does not say so itself; without it, until it is deleted.",
+    "How long a document lives after a put, or the patch that began it, that does not say so itself; without it, until it is deleted.",
 )
 .within(Duration::from_secs(1), TTL_MAX);
 
