@@ -11,6 +11,8 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
+use bytes::Bytes;
+
 use crate::codec::{self, FRAME_BYTES_MAX, HELLO_BYTES_MAX, LENGTH_BYTES};
 use crate::model::document::Revision;
 use crate::model::{Collection, Key, Version};
@@ -21,8 +23,9 @@ pub use crate::storage::fuzzing::{record, segment};
 pub type Property = (&'static str, fn(&[u8]));
 
 /// All kinds of input that this crate decodes.
-pub const PROPERTIES: [Property; 4] = [
+pub const PROPERTIES: [Property; 5] = [
     ("frame", frame),
+    ("comparison", comparison),
     ("record", record),
     ("segment", segment),
     ("text", text),
@@ -43,11 +46,28 @@ pub fn frame(bytes: &[u8]) {
         let frame = codec::encode_message(&message);
         let same = frame_body(&frame, FRAME_BYTES_MAX, codec::decode_message);
         assert_eq!(same, message);
+        // As a connection does it, where documents share the memory of the frame.
+        let shared = codec::decode_message_of(&Bytes::copy_from_slice(bytes));
+        assert_eq!(shared.ok(), Some(message));
     }
     if let Ok(hello) = codec::decode_hello(bytes) {
         let frame = codec::encode_hello(&hello);
         let same = frame_body(&frame, HELLO_BYTES_MAX, codec::decode_hello);
         assert_eq!(same, hello);
+    }
+}
+
+/// A frame without its length of two stores that are compared: a question, or an answer.
+pub fn comparison(bytes: &[u8]) {
+    if let Ok(request) = codec::decode_request(bytes) {
+        let frame = codec::encode_request(&request);
+        let same = frame_body(&frame, FRAME_BYTES_MAX, codec::decode_request);
+        assert_eq!(same, request);
+    }
+    if let Ok(answer) = codec::decode_answer(bytes) {
+        let frame = codec::encode_answer(&answer);
+        let same = frame_body(&frame, FRAME_BYTES_MAX, codec::decode_answer);
+        assert_eq!(same, answer);
     }
 }
 

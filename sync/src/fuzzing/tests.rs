@@ -1,6 +1,6 @@
 //! The corpora of the fuzz targets replayed, and inputs made from them at random.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::mem::discriminant;
 use std::panic::{catch_unwind, resume_unwind};
 use std::path::Path;
@@ -77,9 +77,27 @@ fn the_corpus_of_frames_has_messages_of_every_kind() {
     }
     assert_eq!(
         kinds.len(),
-        19,
-        "ten messages, two of them with and without an end, and seven beyond the full mesh"
+        20,
+        "ten messages, two of them with and without an end, and eight beyond the full mesh"
     );
+}
+
+#[test]
+fn the_corpus_of_comparisons_has_questions_and_answers_of_every_kind() {
+    let inputs: Vec<_> = corpus("comparison")
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .collect();
+    let mut questions = Vec::new();
+    let mut answers = Vec::new();
+    for bytes in &inputs {
+        let question = codec::decode_request(bytes).ok();
+        questions.extend(question.map(|question| discriminant(&question)));
+        let answer = codec::decode_answer(bytes).ok();
+        answers.extend(answer.map(|answer| discriminant(&answer)));
+    }
+    assert_eq!(questions.iter().collect::<HashSet<_>>().len(), 5);
+    assert_eq!(answers.iter().collect::<HashSet<_>>().len(), 7);
 }
 
 #[test]
