@@ -11,7 +11,7 @@
 use std::fs;
 use std::io;
 use std::ops::{Bound, ControlFlow};
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -176,17 +176,21 @@ impl RedbStorage {
             path: unfinished.clone(),
             cache_bytes,
         };
-        let begun = storage.write(&mut |writer| {
-            writer.insert(Table::Meta, records::META_FORMAT, &FORMAT.to_be_bytes())?;
-            Ok(Finish::Commit)
-        });
-        begun.map_err(|source| OpenError::Store {
+        storage.begin().map_err(|source| OpenError::Store {
             path: path.clone(),
             source,
         })?;
         fs::rename(&unfinished, &path).map_err(io_error)?;
         create_marker(directory, marker).map_err(io_error)?;
         Ok(Self { path, ..storage })
+    }
+
+    /// The first transaction of a new store.
+    fn begin(&self) -> Result<(), StoreError> {
+        self.write(&mut |writer| {
+            writer.insert(Table::Meta, records::META_FORMAT, &FORMAT.to_be_bytes())?;
+            Ok(Finish::Commit)
+        })
     }
 
     fn upgrade(&self) -> Result<(), OpenError> {
@@ -284,7 +288,10 @@ impl Storage for RedbStorage {
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
     ) -> Result<(), StoreError> {
         let database = self.database()?;
-        self.note(write(&database, work))
+        // Where pages cannot be right redb may panic. Whoever writes must live on and say so.
+        let written = catch_unwind(AssertUnwindSafe(|| write(&database, work)));
+        let broken = || io::Error::other("a page of the store's file cannot be right");
+        self.note(written.unwrap_or_else(|_| Err(StoreError::Io(broken()))))
     }
 }
 
@@ -550,6 +557,8 @@ fn database_error(error: impl std::error::Error + Send + Sync + 'static) -> Stor
 }
 
 mod ascending;
+#[cfg(test)]
+pub(super) mod lossy;
 mod runs;
 #[cfg(test)]
 mod tests;

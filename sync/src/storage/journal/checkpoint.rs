@@ -1,6 +1,7 @@
 //! Bringing what is in memory into the base, on a thread of its own.
 
 use std::iter::Peekable;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -109,7 +110,9 @@ impl Shared {
             if lock(&self.checkpoints).crashed {
                 return;
             }
-            let outcome = self.checkpoint();
+            // Without this thread all writes would wait for ever.
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.checkpoint()));
+            let outcome = outcome.unwrap_or_else(|_| Err(Failure::Other.error()));
             let failed = outcome.is_err();
             self.note(outcome);
             // What could not be brought is in the journal.
@@ -237,6 +240,13 @@ impl Shared {
         checkpoints.stopping = true;
         drop(checkpoints);
         self.changed.notify_all();
+    }
+
+    /// Whether the thread has nothing to do.
+    #[cfg(test)]
+    pub(super) fn rests(&self) -> bool {
+        let checkpoints = lock(&self.checkpoints);
+        !checkpoints.wanted && checkpoints.frozen.is_none()
     }
 
     pub(super) fn stop_checkpoints(&self) {

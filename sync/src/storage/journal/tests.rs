@@ -1,7 +1,10 @@
+mod power_loss;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
@@ -219,6 +222,8 @@ struct FailingBase {
     base: MemoryStorage,
     /// Transactions from now on until it does.
     fault: Arc<Mutex<Option<u32>>>,
+    /// Every transaction panics.
+    panics: Arc<AtomicBool>,
 }
 
 impl Storage for FailingBase {
@@ -233,6 +238,7 @@ impl Storage for FailingBase {
         &self,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<Finish, StoreError>,
     ) -> Result<(), StoreError> {
+        assert!(!self.panics.load(Ordering::Relaxed), "a page is not right");
         let mut fault = self.fault.lock().unwrap();
         let fails = *fault == Some(0);
         *fault = fault.and_then(|transactions| transactions.checked_sub(1));
@@ -744,4 +750,21 @@ fn a_directory_is_a_medium() {
         Model::from([(1, 1)]),
         "a clean end brings it into the file"
     );
+}
+
+#[test]
+fn a_base_that_panics_is_said_to_have_failed_and_is_tried_again() {
+    let (base, disk) = (FailingBase::default(), Disk::default());
+    let storage = open_over(Box::new(base.clone()), &disk).unwrap();
+    put(&storage, &[(1, Some(1))]).unwrap();
+    base.panics.store(true, Ordering::Relaxed);
+    for key in 2..4 {
+        put(&storage, &[(key, Some(key))]).unwrap();
+        assert!(storage.checkpoint().is_err());
+    }
+    base.panics.store(false, Ordering::Relaxed);
+    storage.checkpoint().unwrap();
+    let all = Model::from([(1, 1), (2, 2), (3, 3)]);
+    assert_eq!(rows(&storage), all);
+    assert_eq!(rows(&base), all);
 }

@@ -56,7 +56,7 @@ impl Runs {
 }
 
 impl<F: StorageBackend> Runs<F> {
-    fn over(file: F) -> Self {
+    pub(super) fn over(file: F) -> Self {
         Self {
             file,
             writing: Mutex::default(),
