@@ -77,7 +77,7 @@ impl Options {
         let calm = random.random_bool(0.2);
         let millis = Duration::from_millis;
         let mut options = Self {
-            replicas: random.random_range(3..=7),
+            replicas: random.random_range(5..=9),
             turmoil: Duration::from_secs(random.random_range(5..=15)),
             write_pause: millis(random.random_range(5..=60)),
             keys: random.random_range(3..=80),

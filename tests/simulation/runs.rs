@@ -72,6 +72,7 @@ struct Sometimes {
     dates_come: u64,
     disks_lost: u64,
     disks_restored: u64,
+    disks_copied: u64,
     snapshots: u64,
     collected: u64,
     buried: u64,
@@ -117,6 +118,7 @@ impl Sometimes {
         let counters = world.counters();
         self.disks_lost += world.disks_lost;
         self.disks_restored += world.disks_restored;
+        self.disks_copied += world.disks_copied;
         self.snapshots += counters.snapshots_taken;
         self.collected += counters.collected;
         self.buried += counters.buried;
@@ -147,6 +149,7 @@ impl Sometimes {
             ("a date far ahead came", self.dates_come),
             ("a disk was lost", self.disks_lost),
             ("an old copy of a disk was restored", self.disks_restored),
+            ("a disk was a copy of another one", self.disks_copied),
             ("a snapshot was taken over", self.snapshots),
             ("a deletion was let go of", self.collected),
             ("an expired document was buried", self.buried),

@@ -126,6 +126,8 @@ pub(crate) struct World {
     pub(crate) clock_steps: u64,
     pub(crate) disks_lost: u64,
     pub(crate) disks_restored: u64,
+    /// Disks that were a copy of another replica's.
+    pub(crate) disks_copied: u64,
 }
 
 impl World {
@@ -175,6 +177,7 @@ impl World {
             clock_steps: 0,
             disks_lost: 0,
             disks_restored: 0,
+            disks_copied: 0,
             options,
         };
         for replica in 0..world.nodes.len() {
@@ -615,7 +618,8 @@ impl World {
     /// As many others have a write on disk as its writer was told.
     fn check_acks(&self, writer: usize, receipt: &WriteReceipt) {
         // Who lost its disk or was given up has not what it once acknowledged.
-        let lost = self.disks_lost + self.disks_restored + self.counters().fenced;
+        let disks = self.disks_lost + self.disks_restored + self.disks_copied;
+        let lost = disks + self.counters().fenced;
         if self.harm.is_some() || receipt.acks == 0 || lost > 0 {
             return;
         }

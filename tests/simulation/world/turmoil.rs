@@ -129,8 +129,9 @@ impl World {
         );
     }
 
-    /// A replica that is down gets an empty disk, or an old copy of its own. Only if
-    /// all that was ever written there is elsewhere: else it is lost, and rightly so.
+    /// A replica that is down gets an empty disk, an old copy of its own, or a copy of
+    /// another's, so that there are two of one name. Only if all that was ever written there
+    /// is elsewhere: else it is lost, and rightly so.
     fn disk_is_lost(&mut self, replica: usize) {
         let has = |node: &Node| read(&node.disk, state::vector).expect("memory does not fail");
         let lost = has(&self.nodes[replica]);
@@ -144,6 +145,16 @@ impl World {
             others.merge(&has(node));
         }
         if !others.covers(&lost) {
+            return;
+        }
+        if self.random.random_bool(0.2) {
+            let other = self.random.random_range(1..self.nodes.len());
+            let other = (replica + other) % self.nodes.len();
+            let copy = self.nodes[other].disk.fork();
+            self.nodes[replica].exported = exported(&copy).len();
+            self.replace_disk(replica, copy);
+            self.disks_copied += 1;
+            self.history.forget_watch(replica);
             return;
         }
         let node = &mut self.nodes[replica];
