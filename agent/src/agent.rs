@@ -315,7 +315,12 @@ impl Agent {
         );
         tasks.spawn(
             "endpoints",
-            routing::feed_balancer(cluster.clone(), registry.clone(), balancer.clone()),
+            routing::feed_balancer(
+                cluster.clone(),
+                registry.clone(),
+                balancer.clone(),
+                replica.clone(),
+            ),
         );
         tasks.spawn(
             "replication peers",

@@ -79,6 +79,8 @@ pub enum Refusal {
     Unreachable,
     /// Its data is behind: it would answer with stale data.
     CatchingUp,
+    /// Its node was away and may have missed what was written meanwhile; it is better than none.
+    Returning,
     /// An operator took it out, or it left.
     Administrative,
 }
@@ -97,7 +99,9 @@ impl Admission {
     pub(crate) fn is_last_resort(self) -> bool {
         match self {
             Admission::Accepting | Admission::Draining => true,
-            Admission::Refusing(Refusal::Unhealthy | Refusal::Unreachable) => true,
+            Admission::Refusing(Refusal::Unhealthy | Refusal::Unreachable | Refusal::Returning) => {
+                true
+            }
             Admission::Refusing(Refusal::CatchingUp | Refusal::Administrative) => false,
         }
     }

@@ -1,12 +1,19 @@
 //! A node that was away comes back with everything, and only then takes traffic.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use basic_tests::harness::cluster::Cluster;
 use basic_tests::harness::http::Client;
+use basic_tests::harness::node::Node;
+use basic_tests::harness::process::Signal;
 use basic_tests::harness::wait::wait_until;
-use serde_json::json;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{LIMIT, put, wait_for_document, wait_for_state};
 
@@ -63,6 +70,152 @@ async fn a_restarted_node_catches_up_before_it_takes_traffic() {
         assert_eq!(answer.json(), json!({ "number": number }));
     }
     wait_for_state(&cluster, 1, "n2", "active").await;
+}
+
+/// A cluster of three whose servers pass all on to their agents' APIs, so that what a server
+/// answers is what its node has.
+struct Readers {
+    cluster: Cluster,
+    servers: Vec<SocketAddr>,
+    nodes: Vec<Node>,
+    client: Client,
+}
+
+impl Readers {
+    async fn start(name: &str) -> Self {
+        let cluster = Cluster::prepare(name, 3).unwrap();
+        cluster.layout().write().unwrap();
+        let mut readers = Self {
+            cluster,
+            servers: Vec::new(),
+            nodes: Vec::new(),
+            client: Client::default(),
+        };
+        for number in 1..=3 {
+            let api = readers.cluster.node(number).api();
+            readers.servers.push(pass_on_to(api).await);
+            readers.nodes.push(readers.node(number));
+        }
+        readers.wait_for_all().await;
+        readers
+    }
+
+    fn node(&self, number: u16) -> Node {
+        let layout = self.cluster.node(number);
+        let app = format!("http://{}", self.servers[usize::from(number) - 1]);
+        Node::start_by(self.cluster.binaries(), layout, |mut command| {
+            command.env("BASIC_AGENT_APP_URL", &app);
+            command.env("BASIC_AGENT_APP_HEALTH", "/healthz");
+            command
+        })
+        .unwrap()
+    }
+
+    async fn wait_for_all(&self) {
+        for observer in 1..=3 {
+            for id in ["n1", "n2", "n3"] {
+                wait_for_state(&self.cluster, observer, id, "active").await;
+            }
+        }
+    }
+
+    /// Writes on node 1 for so long, and more than is caught up with in a moment; the last
+    /// document, which nodes 1 and 3 have then.
+    async fn write_for(&self, time: Duration) -> Value {
+        const WRITERS: usize = 32;
+        let document = &json!({ "text": "x".repeat(2_000) });
+        let began = Instant::now();
+        let writers = (0..WRITERS).map(|writer| async move {
+            for number in 0.. {
+                let path = format!("/v1/data/away/k{writer}-{number}");
+                put(&self.client, &self.cluster.api(1, &path), document).await;
+                if began.elapsed() >= time {
+                    return number + 1;
+                }
+            }
+            unreachable!("it ends by the time")
+        });
+        let written = join_all(writers).await.into_iter().sum::<usize>();
+        eprintln!("{written} documents were written meanwhile");
+        let last = json!({ "after": written });
+        let url = self.cluster.api(1, "/v1/data/away/last?acks=1");
+        put(&self.client, &url, &last).await;
+        last
+    }
+
+    /// Reads by the proxies of nodes 1 and 3 until each has had an answer of node 2, and some
+    /// more; every answer must be the document.
+    async fn read_until_node_2_serves(&self, expected: &Value) {
+        const MORE: usize = 50;
+        let mut by_2 = [0; 2];
+        let began = Instant::now();
+        while by_2.iter().any(|count| *count < MORE) {
+            assert!(
+                began.elapsed() < LIMIT,
+                "node 2 takes no requests: {by_2:?}"
+            );
+            for (count, proxy) in by_2.iter_mut().zip([1, 3]) {
+                let url = self.cluster.proxy(proxy, "/v1/data/away/last");
+                let answer = self.client.get(&url).await.unwrap();
+                let node = answer.header("basic-node").unwrap_or("nobody").to_owned();
+                assert_eq!(answer.status, 200, "by {node}: {}", answer.text());
+                assert_eq!(
+                    &answer.json(),
+                    expected,
+                    "by {node} after {:?}",
+                    began.elapsed()
+                );
+                *count += usize::from(node == "n2");
+            }
+        }
+        eprintln!("node 2 serves again after {:?}", began.elapsed());
+    }
+}
+
+/// A server whose connections are those of another.
+async fn pass_on_to(other: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                // Either end may be gone: then the connection is.
+                if let Ok(mut server) = TcpStream::connect(other).await {
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// How long a node is away: R10 says 60 s, which `RECOVERY_SECONDS` sets.
+fn away() -> Duration {
+    let seconds = std::env::var("RECOVERY_SECONDS").ok();
+    let seconds = seconds.map(|seconds| seconds.parse().expect("a number of seconds"));
+    Duration::from_secs(seconds.unwrap_or(5))
+}
+
+#[tokio::test]
+async fn what_a_restarted_node_answers_behind_a_proxy_is_never_old() {
+    let mut readers = Readers::start("restarted-reader").await;
+    readers.nodes[1].agent.signal(Signal::KILL).unwrap();
+    wait_for_state(&readers.cluster, 1, "n2", "failed").await;
+    let last = readers.write_for(away()).await;
+    readers.nodes[1] = readers.node(2);
+    readers.read_until_node_2_serves(&last).await;
+}
+
+/// It does not know that it was away.
+#[tokio::test]
+async fn what_a_node_that_was_stopped_answers_behind_a_proxy_is_never_old() {
+    let readers = Readers::start("stopped-reader").await;
+    readers.nodes[1].agent.signal(Signal::STOP).unwrap();
+    wait_for_state(&readers.cluster, 1, "n2", "failed").await;
+    wait_for_state(&readers.cluster, 3, "n2", "failed").await;
+    let last = readers.write_for(away()).await;
+    readers.nodes[1].agent.signal(Signal::CONT).unwrap();
+    readers.read_until_node_2_serves(&last).await;
 }
 
 #[tokio::test]

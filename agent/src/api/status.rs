@@ -301,6 +301,7 @@ impl From<&EndpointSnapshot> for Endpoint {
                 Admission::Refusing(basic_balancer::Refusal::Unhealthy) => "unhealthy",
                 Admission::Refusing(basic_balancer::Refusal::Unreachable) => "unreachable",
                 Admission::Refusing(basic_balancer::Refusal::CatchingUp) => "catching-up",
+                Admission::Refusing(basic_balancer::Refusal::Returning) => "returning",
                 Admission::Refusing(basic_balancer::Refusal::Administrative) => "maintenance",
             },
             in_flight: known.in_flight,

@@ -16,7 +16,7 @@ use super::output::Output;
 const RECONNECT_MIN: Duration = Duration::from_millis(200);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// Hands each event after `cursor` to `take`, once and in order, until there were `count` of the usual kind; then says where to go on.
+/// Hands each event after `cursor` to `take`, once and in order, until there were `count`; then says where to go on.
 /// `target` says what to ask for, given the cursor.
 ///
 /// # Errors
@@ -110,7 +110,7 @@ impl Progress {
             };
             take(&event, output)?;
             self.move_to(event.id.as_deref());
-            self.events += u64::from(event.kind.is_none());
+            self.events += u64::from(!event.ends_snapshot());
             if self.count.is_some_and(|count| self.events >= count.get()) {
                 return Ok(ControlFlow::Break(()));
             }

@@ -49,7 +49,7 @@ impl Watch {
             if self.format.json {
                 return output.document(event.data.as_bytes());
             }
-            if event.kind.is_some() {
+            if event.ends_snapshot() {
                 output.remark("that is all there is; changes follow");
                 return Ok(());
             }

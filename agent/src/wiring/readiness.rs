@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use basic_membership::{Cluster, MemberState, Members};
+use basic_membership::{Cluster, Member, MemberState, Members};
 use basic_sync::model::PeerId;
 use basic_sync::net::Handle;
 use basic_sync::protocol::{Status, Trust};
@@ -98,7 +98,7 @@ pub async fn caught_up(cluster: &Cluster, replica: &Handle) {
         let members = members_changed.borrow_and_update().clone();
         let status = status_changed.borrow_and_update().clone();
         let now = Instant::now();
-        let waits = waits(&members, &status);
+        let waits = waits(members.iter().as_slice(), &status);
         since.retain(|peer, _| waits.iter().any(|wait| wait.peer == *peer));
         let mut hopeful = false;
         for wait in &waits {
@@ -123,6 +123,16 @@ pub async fn caught_up(cluster: &Cluster, replica: &Handle) {
     );
 }
 
+/// Whether this node has all that the running members have; `None` where it may wait for it
+/// in vain.
+pub(super) fn has_all(members: &[Member], status: &Status) -> Option<bool> {
+    let waits = waits(members, status);
+    match waits.iter().any(|wait| wait.hopeless.is_none()) {
+        true => Some(false),
+        false => waits.is_empty().then_some(true),
+    }
+}
+
 /// A member whose data this node does not have yet.
 struct Wait {
     peer: PeerId,
@@ -130,7 +140,7 @@ struct Wait {
     hopeless: Option<&'static str>,
 }
 
-fn waits(members: &Members, status: &Status) -> Vec<Wait> {
+fn waits(members: &[Member], status: &Status) -> Vec<Wait> {
     let running = members
         .iter()
         .filter(|member| !member.is_self && member.state.is_running());

@@ -3,30 +3,53 @@
 //! Who takes requests: nodes that are active and whose app is healthy; doubt about a
 //! node takes nothing from it. A node that is draining, unreachable or unhealthy is used
 //! when nothing else is left. One that is catching up never is, because it would answer
-//! with old data, nor is one that an operator took out.
+//! with old data, nor is one that an operator took out. One that was away without a restart
+//! is a last resort until it has caught up (`routing/returns.rs`).
 //!
 //! Who replicates: everyone who is or may soon be there again, and a removed node for as
 //! long as it lives, so that it learns of its removal.
+
+use std::time::{Duration, Instant};
 
 use basic_balancer::{Admission, Balancer, Endpoint, EndpointId, Refusal};
 use basic_membership::{AnnouncedState, Cluster, Member, MemberState, Members};
 use basic_sync::model::PeerId;
 use basic_sync::net::{Handle, Peer};
 
+use tokio::time::sleep;
+
+use self::returns::Returns;
 use super::servers;
 use super::targets::Targets;
 use crate::servers::Registry;
 
+mod returns;
+
+/// How often one that was away is looked at until it has caught up.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Keeps the balancer's endpoints in step with the members and with the servers without an agent.
-pub async fn feed_balancer(cluster: Cluster, registry: Registry, balancer: Balancer) {
+pub async fn feed_balancer(
+    cluster: Cluster,
+    registry: Registry,
+    balancer: Balancer,
+    replica: Handle,
+) {
     let mut changes = cluster.watch();
+    let mut replicated = replica.status();
+    let mut returns = Returns::default();
     let mut registered = registry.watch();
     let mut targets = Targets::default();
     loop {
         let members = changes.borrow_and_update().clone();
         let known = registered.borrow_and_update().clone();
+        let status = replicated.borrow_and_update().clone();
+        returns.look(Instant::now(), members.iter().as_slice(), &*status);
         let endpoints = members.iter().filter_map(|member| {
-            let admission = admission(member)?;
+            let mut admission = admission(member)?;
+            if admission == Admission::Accepting && returns.is_behind(member) {
+                admission = Admission::Refusing(Refusal::Returning);
+            }
             Some(Endpoint {
                 id: EndpointId::new(member.id.as_str()),
                 target: targets.of(member)?,
@@ -51,6 +74,7 @@ pub async fn feed_balancer(cluster: Cluster, registry: Registry, balancer: Balan
             },
             Ok(()) = registered.changed() => {}
             () = targets.resolved() => {}
+            () = sleep(LOOK), if returns.is_waiting() => {}
         }
     }
 }

@@ -15,8 +15,15 @@ pub(in crate::cli) struct Event {
     pub(in crate::cli) data: String,
     /// Where to continue after it: the id that was last sent, with this event or before it.
     pub(in crate::cli) id: Option<String>,
-    /// What kind of event it is, where it is not of the usual one.
+    /// Its name, where it has one.
     pub(in crate::cli) kind: Option<String>,
+}
+
+impl Event {
+    /// Whether it is no change, but what stands between the documents and the changes of a watch.
+    pub(in crate::cli) fn ends_snapshot(&self) -> bool {
+        self.kind.as_deref() == Some("snapshot-end")
+    }
 }
 
 /// Why a stream of events cannot be read on.

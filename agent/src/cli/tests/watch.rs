@@ -148,7 +148,37 @@ fn a_cursor_that_is_too_old_ends_the_watch_with_what_to_do() {
     assert_eq!(watched.code, 1);
     assert_eq!(
         watched.stderr,
-        "error: changes before 100 are gone\n  next: list the documents, then watch again without --from"
+        "error: changes before 100 are gone\n  next: watch again with --from snapshot, and forget what does not come with it"
     );
     assert_eq!(server.lines(), ["GET /v1/watch?collection=users&from=7"]);
+}
+
+#[test]
+fn a_watch_from_a_snapshot_prints_what_there_is_and_then_each_change() {
+    let there = "data: {\"collection\":\"users\",\"key\":\"u1\",\"version\":\"v1\",\"op\":\"put\",\"value\":1}\n\n";
+    let end = "event: snapshot-end\nid: 6\ndata: {\"op\":\"snapshot-end\",\"documents\":1}\n\n";
+    let server = Server::answering(events(&format!("{there}{end}{}", change(7, "u2"))));
+    let watched = run(&[
+        "data",
+        "watch",
+        "users",
+        "--from",
+        "snapshot",
+        "--count",
+        "2",
+        "--api",
+        &server.url(),
+    ]);
+    assert_eq!(watched.code, 0, "{}", watched.stderr);
+    assert_eq!(
+        watched.stdout,
+        "put users/u1 v1 1\nput users/u2 v7 {\"n\":7}\n"
+    );
+    assert!(
+        watched.stderr.contains("changes follow"),
+        "{}",
+        watched.stderr
+    );
+    let request = &server.requests()[0];
+    assert_eq!(request.line, "GET /v1/watch?collection=users&from=snapshot");
 }

@@ -8,7 +8,7 @@ use basic_membership::{Directive, Incarnation, Metadata};
 use super::*;
 
 /// A member in this state that announces itself as a node in that state does, with a healthy app.
-fn member(state: MemberState, announced: AnnouncedState) -> Member {
+pub(super) fn member(state: MemberState, announced: AnnouncedState) -> Member {
     let mut metadata = Metadata::new(1);
     metadata.announced = announced;
     metadata.app.healthy = true;
