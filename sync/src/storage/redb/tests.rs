@@ -257,3 +257,34 @@ proptest::proptest! {
         }
     }
 }
+
+/// Whether all of a file has to be read when it is opened as a crash has left it.
+fn is_read_whole(path: &Path) -> bool {
+    let whole = Arc::new(AtomicBool::new(false));
+    let noted = whole.clone();
+    let mut builder = builder(CACHE);
+    builder.set_repair_callback(move |_| noted.store(true, Ordering::SeqCst));
+    let file = fs::File::options().read(true).write(true).open(path);
+    let opened = builder.create_with_backend(Runs::new(file.unwrap()).unwrap());
+    drop(opened.unwrap());
+    whole.load(Ordering::SeqCst)
+}
+
+#[test]
+fn what_a_crash_has_left_is_opened_without_reading_all_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let left = directory.path().join("left");
+    let storage = RedbStorage::open(directory.path(), CACHE).unwrap();
+    for seq in 1..50 {
+        put(&storage, seq, &format!("u{seq}"), "1");
+    }
+    fs::copy(&storage.path, &left).unwrap();
+    assert!(!is_read_whole(&left));
+    // It would be noticed: this transaction leaves less behind than ours.
+    let database = storage.database().unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(definition(Table::Meta)).unwrap();
+    transaction.commit().unwrap();
+    fs::copy(&storage.path, &left).unwrap();
+    assert!(is_read_whole(&left));
+}
