@@ -1,6 +1,10 @@
 //! The tests.
 
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use basic_sync::model::document::Action;
@@ -47,10 +51,33 @@ fn many_seeds_of_all_faults_together_keep_every_invariant() {
     }
     let first = from_environment("SIMULATION_FIRST").unwrap_or(0);
     let seeds = from_environment("SIMULATION_SEEDS").unwrap_or(SEEDS);
-    let mut sum = Sometimes::default();
-    for seed in first..first + seeds {
-        sum.add(&run(seed));
-    }
+    let sum = Mutex::new(Sometimes::default());
+    let next = AtomicU64::new(first);
+    let end = first + seeds;
+    let run_some = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                return;
+            }
+            match catch_unwind(|| run(seed)) {
+                Ok(world) => sum.lock().unwrap().add(&world),
+                Err(panic) => {
+                    // One is enough to look at.
+                    next.store(end, Ordering::Relaxed);
+                    resume_unwind(panic);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run_some)).collect();
+        for one in threads {
+            one.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    });
+    let sum = sum.into_inner().unwrap();
     println!("{seeds} seeds from {first} on: {sum:?}");
     sum.check();
 }
