@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::support::{LIMIT, assert_problem, patch, put, wait_for_document};
+use crate::support::{LIMIT, assert_problem, patch, put, wait_for_document, wait_for_loss};
 
 #[tokio::test]
 async fn a_document_written_on_one_node_is_read_on_the_others() {
@@ -35,18 +35,7 @@ async fn a_document_written_on_one_node_is_read_on_the_others() {
     let deleted = client.delete(&cluster.api(3, path)).await.unwrap();
     assert!(deleted.status.is_success(), "{}", deleted.text());
     for node in 1..=3 {
-        wait_until(format!("node {node} to have lost it"), LIMIT, || async {
-            let answer = client
-                .get(&cluster.api(node, path))
-                .await
-                .map_err(|e| e.to_string())?;
-            match answer.status.as_u16() {
-                404 => Ok(()),
-                status => Err(format!("it answers {status}")),
-            }
-        })
-        .await
-        .unwrap();
+        wait_for_loss(&client, &cluster.api(node, path)).await;
     }
 }
 
@@ -163,15 +152,7 @@ async fn a_document_expires_on_every_node() {
     .await;
     wait_for_document(&client, &cluster.api(2, path)).await;
     for node in 1..=2 {
-        wait_until(format!("node {node} to have lost it"), LIMIT, || async {
-            let answer = client.get(&cluster.api(node, path)).await;
-            match answer.map_err(|e| e.to_string())?.status.as_u16() {
-                404 => Ok(()),
-                status => Err(format!("it answers {status}")),
-            }
-        })
-        .await
-        .unwrap();
+        wait_for_loss(&client, &cluster.api(node, path)).await;
     }
     let refused = client
         .send(

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{LIMIT, assert_problem, patch, put, wait_for_document, wait_for_state};
+use crate::support::{
+    LIMIT, assert_problem, patch, put, wait_for_document, wait_for_loss, wait_for_state,
+};
 
 struct Scene {
     cluster: Cluster,
@@ -85,15 +87,7 @@ impl Scene {
 /// Waits until a node has no such document any more.
 async fn wait_for_end(scene: &Scene, node: u16, path: &str) {
     let url = scene.cluster.api(node, &format!("/v1/data/{path}"));
-    wait_until(format!("node {node} to lose {path}"), LIMIT, || async {
-        let answer = scene.client.get(&url).await;
-        match answer.map_err(|error| error.to_string())?.status.as_u16() {
-            404 => Ok(()),
-            status => Err(format!("it answers {status}")),
-        }
-    })
-    .await
-    .unwrap();
+    wait_for_loss(&scene.client, &url).await;
 }
 
 #[tokio::test]

@@ -62,6 +62,19 @@ pub(crate) async fn wait_for_document(client: &Client, url: &str) -> Answer {
     .unwrap()
 }
 
+/// Waits until a GET answers 404.
+pub(crate) async fn wait_for_loss(client: &Client, url: &str) {
+    wait_until(format!("no document at {url}"), LIMIT, || async {
+        let answer = client.get(url).await.map_err(|error| error.to_string())?;
+        match answer.status.as_u16() {
+            404 => Ok(()),
+            status => Err(format!("it answers {status}")),
+        }
+    })
+    .await
+    .unwrap();
+}
+
 /// Writes a document, which must be acknowledged.
 pub(crate) async fn put(client: &Client, url: &str, document: &Value) -> Answer {
     let answer = client.put_json(url, document).await.unwrap();

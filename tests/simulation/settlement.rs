@@ -553,17 +553,23 @@ fn who_takes_over_a_snapshot_writes_after_the_floors_it_heard_of_before_it_resta
     world.check_end();
 }
 
+/// Three that take snapshots in small chunks; the third is down, and its disk is empty.
+fn without_the_third(seed: u64) -> World {
+    let mut options = short(3);
+    options.snapshot_from = 50;
+    options.chunk_changes = 5;
+    let mut world = World::new(seed, options);
+    world.run_until(seconds(1));
+    world.crash(2);
+    world.replace_disk(2, MemoryStorage::default());
+    world
+}
+
 /// One served the beginning of a snapshot and another, which has nothing in common with it,
 /// the rest: nothing can be claimed of that, also not after a crash.
 #[test]
 fn what_two_servers_of_a_snapshot_have_not_in_common_is_not_claimed() {
-    let mut options = short(3);
-    options.snapshot_from = 50;
-    options.chunk_changes = 5;
-    let mut world = World::new(14, options);
-    world.run_until(seconds(1));
-    world.crash(2);
-    world.replace_disk(2, MemoryStorage::default());
+    let mut world = without_the_third(14);
     world.isolate(&[1]);
     for number in 0..200 {
         put(&mut world, number % 2, number, "from the beginning");
@@ -598,13 +604,7 @@ fn what_two_servers_of_a_snapshot_have_not_in_common_is_not_claimed() {
 /// writes: another, which has none of them, serves the rest.
 #[test]
 fn what_only_the_first_server_of_a_snapshot_had_is_claimed_and_told() {
-    let mut options = short(3);
-    options.snapshot_from = 50;
-    options.chunk_changes = 5;
-    let mut world = World::new(17, options);
-    world.run_until(seconds(1));
-    world.crash(2);
-    world.replace_disk(2, MemoryStorage::default());
+    let mut world = without_the_third(17);
     for number in 0..200 {
         put(&mut world, number % 2, number, "from the beginning");
     }

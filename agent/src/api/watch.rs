@@ -104,45 +104,51 @@ pub(super) async fn watch(
     let from = last_event
         .or(query.from.as_deref())
         .filter(|from| !from.is_empty());
-    if from == Some("snapshot") {
-        let begun = api.replica.snapshot(collection, &query.prefix);
-        let (snapshot, watch) = begun.map_err(refusal)?;
-        let watching = door.enter()?;
-        return Ok(answer(Sending::stream(Some(snapshot), watch, watching)));
-    }
-    let from = match from {
-        None => None,
-        Some("first") => Some(
-            api.replica
-                .first_cursor()
-                .map_err(|error| Problem::internal(&error))?,
-        ),
-        Some(text) => Some(
-            text.parse::<Cursor>()
-                .map_err(|error| Problem::bad_request(error.to_string()))?,
-        ),
+    let begun = match from {
+        Some("snapshot") => {
+            let begun = api.replica.snapshot(collection, &query.prefix);
+            begun.map(|(snapshot, watch)| (Some(snapshot), watch))
+        }
+        from => {
+            let watch = api
+                .replica
+                .watch(collection, &query.prefix, place(&api, from)?);
+            watch.map(|watch| (None, watch))
+        }
     };
-    let watch = api.replica.watch(collection, &query.prefix, from);
-    let watch = watch.map_err(refusal)?;
+    let (snapshot, watch) = begun.map_err(refusal)?;
     let watching = door.enter()?;
-    Ok(answer(Sending::stream(None, watch, watching)))
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    let body = Body::from_stream(Sending::stream(snapshot, watch, watching));
+    Ok(room::last((headers, body).into_response()))
+}
+
+/// Where a watch of changes begins; `None` is now.
+fn place(api: &Api, from: Option<&str>) -> Result<Option<Cursor>, Problem> {
+    let cursor = match from {
+        None => return Ok(None),
+        Some("first") => {
+            let first = api.replica.first_cursor();
+            first.map_err(|error| Problem::internal(&error))?
+        }
+        Some(text) => {
+            let cursor = text.parse::<Cursor>();
+            cursor.map_err(|error| Problem::bad_request(error.to_string()))?
+        }
+    };
+    Ok(Some(cursor))
 }
 
 fn refusal(error: WatchError) -> Problem {
     match error {
         WatchError::Gone => Problem::new(StatusCode::GONE, error.to_string())
-            .with_next("watch again with from=snapshot, and forget what does not come with it"),
+            .with_next("watch again from a snapshot (from=snapshot, --from snapshot), and forget what does not come with it"),
         WatchError::Stopped => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         WatchError::Store(_) => Problem::internal(&error),
     }
-}
-
-fn answer(events: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
-    room::last((headers, Body::from_stream(events)).into_response())
 }
 
 /// What a watcher is being sent.

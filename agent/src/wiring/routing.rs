@@ -36,14 +36,14 @@ pub async fn feed_balancer(
     replica: Handle,
 ) {
     let mut changes = cluster.watch();
-    let mut replicated = replica.status();
+    let replicated = replica.status();
     let mut returns = Returns::default();
     let mut registered = registry.watch();
     let mut targets = Targets::default();
     loop {
         let members = changes.borrow_and_update().clone();
         let known = registered.borrow_and_update().clone();
-        let status = replicated.borrow_and_update().clone();
+        let status = replicated.borrow().clone();
         returns.look(Instant::now(), members.iter().as_slice(), &*status);
         let endpoints = members.iter().filter_map(|member| {
             let mut admission = admission(member)?;

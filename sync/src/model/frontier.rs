@@ -86,20 +86,9 @@ impl Frontier {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Epoch, ReplicaId, SeqRange};
+    use super::super::SeqRange;
+    use super::super::numbered::{dot, origin};
     use super::*;
-
-    fn origin(number: u8) -> Origin {
-        Origin {
-            replica: ReplicaId([number; 16]),
-            epoch: Epoch(1),
-        }
-    }
-
-    fn dot(number: u8, seq: Seq) -> Dot {
-        let origin = origin(number);
-        Dot { origin, seq }
-    }
 
     #[test]
     fn it_only_ever_reaches_further() {

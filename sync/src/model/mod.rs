@@ -6,6 +6,8 @@ mod entry;
 mod frontier;
 mod id;
 mod key;
+#[cfg(test)]
+pub(crate) mod numbered;
 mod vector;
 mod version;
 

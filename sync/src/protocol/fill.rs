@@ -486,7 +486,10 @@ impl Replica {
             let bound_ms = self.config.clock_ahead_max_ms;
             self.clock.observe(version.clock, now.wall_ms, bound_ms);
         }
-        let leaves = self.leaves(part, past_is_lost, &before.document);
+        let leaves = match past_is_lost {
+            true => self.leaves(part, &before.document),
+            false => Vec::new(),
+        };
         for write in before.document.writes() {
             let version = write.version;
             if part.vector.contains(version.dot) {
@@ -513,8 +516,8 @@ impl Replica {
         self.put_in_place(now, key, &before, document, placing, writer)
     }
 
-    /// The writes of a document that this replica must not bring to the others.
-    fn leaves(&self, part: &SnapshotChunk, past_is_lost: bool, document: &Document) -> Vec<Dot> {
+    /// The writes of a document that a replica whose past is lost must not bring to the others.
+    fn leaves(&self, part: &SnapshotChunk, document: &Document) -> Vec<Dot> {
         // What has come since it claims nothing any more is not of its past.
         let is_past = |write: &&Write| {
             let dot = write.version.dot;
@@ -522,8 +525,7 @@ impl Replica {
         };
         let past = || document.writes().iter().filter(is_past);
         let leaves = |write: &&Write| {
-            past_is_lost
-                && (write.version.clock <= part.floor || goes_on_counting(write, &part.vector))
+            write.version.clock <= part.floor || goes_on_counting(write, &part.vector)
         };
         // What has beaten parts of another write must not go without it: that one would stay
         // here without them, and be whole elsewhere. By its date only what is older can have

@@ -77,7 +77,8 @@ mod tests {
 
     use super::*;
     use crate::model::document::Document;
-    use crate::model::{Dot, Epoch, Origin, ReplicaId, Timestamp, Version};
+    use crate::model::numbered::dot;
+    use crate::model::{Timestamp, Version};
     use crate::storage::records::EntryRecord;
     use crate::storage::{Finish, MemoryStorage, Storage, Writer, read};
 
@@ -89,13 +90,9 @@ mod tests {
         let mut fill = |writer: &mut dyn Writer| {
             for ((collection, name), deleted) in entries {
                 seq += 1;
-                let origin = Origin {
-                    replica: ReplicaId([1; 16]),
-                    epoch: Epoch(1),
-                };
                 let version = Version {
                     clock: Timestamp::from_millis(seq),
-                    dot: Dot { origin, seq },
+                    dot: dot(1, seq),
                 };
                 let value = (!deleted).then(|| b"1".as_slice().into());
                 let record = EntryRecord {

@@ -57,20 +57,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Epoch, Origin, ReplicaId, SeqRange};
+    use crate::model::SeqRange;
+    use crate::model::numbered::{dot, origin};
     use crate::storage::{Finish, MemoryStorage, Storage, Writer, chunks, read};
-
-    fn origin(number: u8) -> Origin {
-        Origin {
-            replica: ReplicaId([number; 16]),
-            epoch: Epoch(1),
-        }
-    }
-
-    fn dot(number: u8, seq: u64) -> Dot {
-        let origin = origin(number);
-        Dot { origin, seq }
-    }
 
     fn index(dots: &BTreeSet<Dot>) -> MemoryStorage {
         let storage = MemoryStorage::default();

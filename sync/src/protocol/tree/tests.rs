@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::model::document::{Action, Part, PartWrite, Write};
-use crate::model::{
-    Collection, Epoch, Key, Origin, ReplicaId, Seq, SeqRange, Timestamp, Version, VersionVector,
-};
+use crate::model::numbered::origin;
+use crate::model::{Collection, Key, ReplicaId, Seq, SeqRange, Timestamp, Version, VersionVector};
 use crate::protocol::{
     AckTarget, Config, Input, Mesh, Operation, RequestId, WriteReceipt, WriteRequest, commit,
     standing,
@@ -13,13 +12,6 @@ use crate::storage::{Failing, MemoryStorage};
 
 fn peer(number: u8) -> PeerId {
     PeerId::new(&format!("n{number}"))
-}
-
-fn origin(number: u8) -> Origin {
-    Origin {
-        replica: ReplicaId([number; 16]),
-        epoch: Epoch(1),
-    }
 }
 
 fn delta(writer: u8, seq: Seq) -> Delta {
