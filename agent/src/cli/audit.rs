@@ -65,7 +65,10 @@ fn table(records: &[AuditRecord]) -> Table {
 
 /// The fields that differ, such as `weight 100 -> 300`.
 fn changed(before: &Value, after: &Value) -> Option<String> {
-    let fields = after.as_object()?.iter().filter_map(|(name, now)| {
+    let fields = after.as_object()?.iter();
+    // When a server was registered is the record's own date.
+    let fields = fields.filter(|(name, _)| *name != "registered");
+    let fields = fields.filter_map(|(name, now)| {
         let was = before.get(name).unwrap_or(&Value::Null);
         (was != now).then(|| format!("{name} {} -> {}", plain(was), plain(now)))
     });

@@ -68,9 +68,7 @@ impl FromStr for Cursor {
 #[derive(Debug, Error)]
 pub enum WatchError {
     /// The changes after the cursor are no longer kept, or it is another node's.
-    #[error(
-        "the changes after this cursor are no longer kept on this node; a watch from=snapshot begins with all documents"
-    )]
+    #[error("the changes after this cursor are no longer kept on this node")]
     Gone,
     /// The store failed.
     #[error("the store cannot be read")]
